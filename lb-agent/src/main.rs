@@ -1,0 +1,3 @@
+//! `lb-agent`: one per node.
+
+fn main() {}

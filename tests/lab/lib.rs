@@ -1,0 +1,1 @@
+//! The lab: a cluster of namespaces, cgroups and real processes on one machine.

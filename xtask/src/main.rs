@@ -1,0 +1,3 @@
+//! `cargo xtask`: every verb of the project.
+
+fn main() {}
