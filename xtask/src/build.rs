@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `cargo xtask build`: the kernel programs and the agent, which embeds them.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+
+use crate::{command, setup};
+
+/// What to build.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Build without optimisation: quicker to build, for tests
+    #[arg(long)]
+    debug: bool,
+}
+
+/// How the agent is compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For tests.
+    Debug,
+    /// For use, the demo and benchmarks.
+    Release,
+}
+
+/// Builds the agent and prints where it is.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let Args { debug } = *args;
+    let profile = if debug {
+        Profile::Debug
+    } else {
+        Profile::Release
+    };
+    println!("{}", agent(profile)?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the agent, whose build script builds the kernel programs first; returns its path.
+///
+/// # Errors
+///
+/// When something it is built with is missing, or does not compile.
+pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
+    bins(profile, &["lb-agent"])?;
+    Ok(path(profile, "lb-agent"))
+}
+
+/// Builds programs of the workspace, in one go so that they share their dependencies.
+///
+/// # Errors
+///
+/// As [`agent`].
+pub(crate) fn bins(profile: Profile, bins: &[&str]) -> Result<()> {
+    setup::need(&[&setup::LINKER, &setup::RUST_SOURCE])?;
+    eprintln!("building the kernel programs, {}", bins.join(", "));
+    let mut build = command::cargo();
+    build.arg("build").args(WORKSPACE);
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
+    for bin in bins {
+        build.args(["--bin", bin]);
+    }
+    command::run(&mut build)
+}
+
+/// Where cargo puts a program.
+pub(crate) fn path(profile: Profile, bin: &str) -> PathBuf {
+    let folder = match profile {
+        Profile::Debug => "debug",
+        Profile::Release => "release",
+    };
+    command::target_dir().join(folder).join(bin)
+}
+
+/// Every crate that is compiled for this machine. All cargo commands select the same crates:
+/// another selection means other features of shared dependencies, and everything built twice.
+pub(crate) const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "lb-ebpf"];

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The small programs that the lab and the benchmarks run.
+
+use crate::{
+    command,
+    setup::{Requirement, apt},
+};
+
+/// Namespaces, links and routes of the lab.
+pub(crate) static IP: Requirement = Requirement {
+    name: "ip",
+    purpose: "network namespaces of the lab",
+    find: || on_path("ip"),
+    install: || apt::install(&["iproute2"]),
+    by_hand: "apt-get update && apt-get install -y iproute2",
+};
+
+/// What kube-proxy's nftables mode runs.
+pub(crate) static NFT: Requirement = Requirement {
+    name: "nft",
+    purpose: "kube-proxy as the baseline",
+    find: || on_path("nft"),
+    install: || apt::install(&["nftables"]),
+    by_hand: "apt-get update && apt-get install -y nftables",
+};
+
+/// What kube-proxy's iptables mode runs.
+pub(crate) static IPTABLES: Requirement = Requirement {
+    name: "iptables",
+    purpose: "kube-proxy as the baseline",
+    find: || on_path("iptables"),
+    install: || apt::install(&["iptables"]),
+    by_hand: "apt-get update && apt-get install -y iptables",
+};
+
+/// A second pair of eyes on our maps.
+pub(crate) static BPFTOOL: Requirement = Requirement {
+    name: "bpftool",
+    purpose: "dumps of our maps by another program than ours",
+    find: || on_path("bpftool"),
+    install: || apt::install(&["bpftool"]),
+    by_hand: "apt-get update && apt-get install -y bpftool",
+};
+
+/// An ordinary client.
+pub(crate) static CURL: Requirement = Requirement {
+    name: "curl",
+    purpose: "requests by another program than ours",
+    find: || on_path("curl"),
+    install: || apt::install(&["curl"]),
+    by_hand: "apt-get update && apt-get install -y curl",
+};
+
+fn on_path(program: &str) -> Result<String, String> {
+    match command::find(program) {
+        Some(path) => Ok(path.display().to_string()),
+        None => Err("not on this machine".to_owned()),
+    }
+}
