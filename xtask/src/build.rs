@@ -27,11 +27,7 @@ pub(crate) enum Profile {
 /// Builds the agent and prints where it is.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let Args { debug } = *args;
-    let profile = if debug {
-        Profile::Debug
-    } else {
-        Profile::Release
-    };
+    let profile = if debug { Profile::Debug } else { Profile::Release };
     println!("{}", agent(profile)?.display());
     Ok(ExitCode::SUCCESS)
 }

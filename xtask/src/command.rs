@@ -19,9 +19,7 @@ pub(crate) fn root() -> &'static Path {
         let manifest_dir =
             env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let manifest_dir = PathBuf::from(manifest_dir);
-        manifest_dir
-            .parent()
-            .map_or_else(|| manifest_dir.clone(), Path::to_path_buf)
+        manifest_dir.parent().map_or_else(|| manifest_dir.clone(), Path::to_path_buf)
     })
 }
 
@@ -40,9 +38,7 @@ pub(crate) fn in_ci() -> bool {
 
 /// Whether this process is root: the owner of `/proc/self` is the effective user.
 pub(crate) fn is_root() -> bool {
-    Path::new("/proc/self")
-        .metadata()
-        .is_ok_and(|metadata| metadata.uid() == 0)
+    Path::new("/proc/self").metadata().is_ok_and(|metadata| metadata.uid() == 0)
 }
 
 /// The folders programs are looked for in: `PATH`, then the places where setup or Debian puts
@@ -76,13 +72,10 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
 
 /// The first executable file called `program` on the search path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    env::split_paths(search_path())
-        .map(|folder| folder.join(program))
-        .find(|path| {
-            path.metadata().is_ok_and(|metadata| {
-                metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
-            })
-        })
+    env::split_paths(search_path()).map(|folder| folder.join(program)).find(|path| {
+        path.metadata()
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    })
 }
 
 /// A command that runs in the workspace's folder and finds what setup installed.
@@ -96,9 +89,7 @@ pub(crate) fn command(program: impl Into<OsString>) -> Command {
 pub(crate) fn cargo() -> Command {
     let mut cargo = command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     if in_ci() {
-        cargo
-            .env("CARGO_TERM_COLOR", "never")
-            .env("CARGO_TERM_PROGRESS_WHEN", "never");
+        cargo.env("CARGO_TERM_COLOR", "never").env("CARGO_TERM_PROGRESS_WHEN", "never");
     }
     cargo
 }
@@ -109,9 +100,8 @@ pub(crate) fn cargo() -> Command {
 ///
 /// When it cannot be started or does not succeed; the message holds the whole command line.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("`{}` cannot be started", line(command)))?;
+    let status =
+        command.status().with_context(|| format!("`{}` cannot be started", line(command)))?;
     if !status.success() {
         bail!("`{}` failed: {status}", line(command));
     }
@@ -120,15 +110,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// What `command` prints on standard output, or `None` when it cannot be started or fails.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The command line a person would type for `command`.
@@ -142,10 +125,5 @@ pub(crate) fn line(command: &Command) -> String {
         .join(" ")
 }
 
-const EXTRA_FOLDERS: &[&str] = &[
-    "/usr/local/sbin",
-    "/usr/sbin",
-    "/sbin",
-    "/usr/local/go/bin",
-    "/usr/lib/go/bin",
-];
+const EXTRA_FOLDERS: &[&str] =
+    &["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin", "/usr/lib/go/bin"];

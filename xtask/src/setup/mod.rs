@@ -113,16 +113,5 @@ impl Requirement {
 }
 
 /// Everything, in the order a person reads it: what builds, what tests, what is mounted.
-const ALL: &[&Requirement] = &[
-    &LINTS,
-    &LINKER,
-    &RUST_SOURCE,
-    &GO,
-    &IP,
-    &NFT,
-    &IPTABLES,
-    &BPFTOOL,
-    &CURL,
-    &BPFFS,
-    &CGROUP2,
-];
+const ALL: &[&Requirement] =
+    &[&LINTS, &LINKER, &RUST_SOURCE, &GO, &IP, &NFT, &IPTABLES, &BPFTOOL, &CURL, &BPFFS, &CGROUP2];

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! COUNTERS: one table of reasons for the kernel programs, the metrics and the documents.
+
+/// Declares [`Counter`] with its names and explanations from one list.
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a program did what it did; the number is the index into COUNTERS.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Counter {
+            /// Every counter, in the order of the map.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name in metrics and on the command line.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// One sentence for people.
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+).trim_ascii_start(),)+
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// The socket is neither TCP nor UDP, so no Service is looked up.
+    PassProtocol = "pass_protocol",
+    /// The socket's network namespace asked to be left alone.
+    PassBypass = "pass_bypass",
+    /// The destination is no frontend.
+    PassNoFrontend = "pass_no_frontend",
+    /// The port is a NodePort, but the address is not one of this node's NodePort addresses.
+    PassNodePortElsewhere = "pass_node_port_elsewhere",
+    /// The frontend's map element was recycled under the reader three times in a row.
+    PassRecycled = "pass_recycled",
+    /// The Service has no endpoint that may serve; the client gets ECONNREFUSED.
+    RefusedNoEndpoints = "refused_no_endpoints",
+    /// The traffic policy is Local and this node has no endpoint; the client gets no answer.
+    DroppedNoLocalEndpoints = "dropped_no_local_endpoints",
+    /// A map entry names another one that is not there; the client gets ECONNREFUSED.
+    RefusedInconsistent = "refused_inconsistent",
+    /// A backend was picked from the set.
+    Translated = "translated",
+    /// The client's affinity pin named the backend.
+    TranslatedAffinity = "translated_affinity",
+    /// A datagram went where the socket's earlier ones to the same frontend went.
+    TranslatedSticky = "translated_sticky",
+    /// An MPTCP subflow was translated; its parent socket keeps no state.
+    TranslatedSubflow = "translated_subflow",
+    /// The socket's place in SOCKETS was taken, so SOCKETS_OVER holds its record.
+    StateOverflow = "state_overflow",
+    /// Neither SOCKETS nor SOCKETS_OVER had room: translated, but replies show the pod's address.
+    StateLost = "state_lost",
+    /// AFFINITY took no pin: the client's next connection may go elsewhere.
+    AffinityLost = "affinity_lost",
+    /// getpeername was answered with the frontend's address.
+    ReversedPeer = "reversed_peer",
+    /// A datagram's source was shown as the frontend's address.
+    ReversedSource = "reversed_source",
+    /// A peer or source address was no translated backend and stayed as it was.
+    ReversePassed = "reverse_passed",
+    /// A socket that had been translated was closed.
+    Released = "released",
+}
+
+impl Counter {
+    /// Number of counters: the size of COUNTERS.
+    pub const COUNT: u32 = Self::Released as u32 + 1;
+
+    /// The index into COUNTERS.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_map_and_names_are_unique() {
+        assert_eq!(Counter::ALL.len(), Counter::COUNT as usize);
+        for (position, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(counter.index() as usize, position);
+            assert!(Counter::ALL[..position].iter().all(|other| other.name() != counter.name()));
+            assert!(counter.help().ends_with('.'), "{}", counter.name());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Transport protocols by their IANA numbers.
+
+use core::fmt;
+
+use bytemuck::{Pod, Zeroable};
+
+/// A transport protocol number (IANA "Assigned Internet Protocol Numbers").
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Protocol(pub u8);
+
+impl Protocol {
+    /// TCP.
+    pub const TCP: Self = Self(6);
+    /// UDP.
+    pub const UDP: Self = Self(17);
+    /// SCTP.
+    pub const SCTP: Self = Self(132);
+
+    /// The protocol's row in the NODEPORTS map; `None` for one that Services do not have.
+    #[inline(always)]
+    pub const fn node_port_row(self) -> Option<u32> {
+        match self {
+            Self::TCP => Some(0),
+            Self::UDP => Some(1),
+            Self::SCTP => Some(2),
+            Self(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::TCP => f.pad("TCP"),
+            Self::UDP => f.pad("UDP"),
+            Self::SCTP => f.pad("SCTP"),
+            Self(number) => number.fmt(f),
+        }
+    }
+}
