@@ -274,7 +274,7 @@ fn aff_01_a_client_stays_and_aff_02_each_connection_restarts_the_window() {
 fn aff_05_a_pin_to_a_backend_outside_the_set_or_dead_is_replaced() {
     let destination = dial([10, 96, 0, 1], 80);
     let breakers: [fn(&mut Fixture); 4] = [
-        |maps| maps.members.clear(),
+        |maps| maps.members.retain(|key, _| key.backend != 1),
         |maps| {
             maps.members
                 .insert(MemberKey { service_id: 11, backend: 1 }, Member { inside: 2, outside: 2 });
