@@ -1,1 +1,9 @@
-//! The agent, as a library.
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The agent: watches a cluster's Services and EndpointSlices and keeps the kernel's maps
+//! equal to what they say.
+//!
+//! ```text
+//! source ─► model::Snapshot ─► plan::compile ─► plan::diff ─► datapath
+//! ```
+
+pub mod model;

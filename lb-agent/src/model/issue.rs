@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What was ignored, of which object, and why. Nothing else is affected by it.
+
+use std::fmt;
+
+use super::ObjectName;
+
+/// One value that could not be used.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Issue {
+    /// The object's kind.
+    pub kind: ObjectKind,
+    /// The object.
+    pub object: ObjectName,
+    /// The field's path, as in `spec.ports[1].port`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// The kinds of objects that are read.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ObjectKind {
+    /// v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    EndpointSlice,
+    /// v1 Node.
+    Node,
+}
+
+/// Why a value was ignored. The message names the rule and what to do.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, thiserror::Error)]
+pub enum Problem {
+    /// Not an IP address (COL-05, COL-07).
+    #[error("{value:?} is not an IP address; ignored (COL-05)")]
+    Address {
+        /// The text that was found.
+        value: String,
+    },
+    /// An address of the other family than its slice's (COL-07).
+    #[error("{value} is not of the slice's family; ignored (COL-07)")]
+    Family {
+        /// The address.
+        value: String,
+    },
+    /// Not a CIDR (LB-07).
+    #[error("{value:?} is not a CIDR; ignored, the other ranges still apply (LB-07)")]
+    Cidr {
+        /// The text that was found.
+        value: String,
+    },
+    /// A port outside 1 to 65535.
+    #[error("port {value} is outside 1 to 65535; this port is not served")]
+    Port {
+        /// The number that was found.
+        value: i64,
+    },
+    /// A protocol that Services do not have.
+    #[error("protocol {value:?} is not TCP, UDP or SCTP; this port is not served")]
+    Protocol {
+        /// The text that was found.
+        value: String,
+    },
+    /// A second port with the same name and protocol, or the same number and protocol.
+    #[error("repeats another port of the object; only the first is served (COL-01)")]
+    DuplicatePort,
+    /// More ports or endpoints than the API allows.
+    #[error("has {count} entries, more than {limit}; the rest is ignored (EPS-11)")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// How many are used.
+        limit: usize,
+    },
+    /// An object without a name or namespace.
+    #[error("has no {field}; the object is ignored")]
+    Nameless {
+        /// The missing field.
+        field: &'static str,
+    },
+    /// Another Service holds the frontend (COL-02).
+    #[error(
+        "{frontend} is already served for {winner}, which is older; this frontend waits until that one is gone (COL-02)"
+    )]
+    Taken {
+        /// The address, port and protocol.
+        frontend: String,
+        /// The Service that has it.
+        winner: ObjectName,
+    },
+    /// A map has no room for it.
+    #[error("map {map} is full; not served until there is room")]
+    Full {
+        /// The map's name.
+        map: &'static str,
+    },
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}: {}", self.kind, self.object, self.field, self.problem)
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+        })
+    }
+}

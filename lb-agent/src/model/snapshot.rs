@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! All objects at one moment, and what changed since the last one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use super::{
+    ObjectName,
+    endpoint::EndpointSlice,
+    issue::{Issue, ObjectKind},
+    node::Node,
+    service::Service,
+};
+
+/// The cluster at one moment. Sources build it up change by change; values are shared,
+/// so that a clone of one Service's input costs two pointers.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// This node.
+    pub node: Node,
+    /// This node's addresses on which NodePorts answer (NP-02), kept by netlink; 127.0.0.1
+    /// stands for all of 127/8 (NP-05).
+    pub node_addresses: BTreeSet<IpAddr>,
+    /// Every proxied Service.
+    pub services: BTreeMap<ObjectName, Arc<Service>>,
+    /// Every Service's slices, by slice name. Kept also while the Service is absent (EPS-03).
+    pub slices: BTreeMap<ObjectName, BTreeMap<ObjectName, Arc<EndpointSlice>>>,
+    /// What was ignored, by the object it was found in.
+    pub issues: BTreeMap<(ObjectKind, ObjectName), Vec<Issue>>,
+}
+
+/// Which Services a change touches: what must be compiled again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Touched {
+    /// Only these, by Service name.
+    Some(BTreeSet<ObjectName>),
+    /// Every one: a relist, or a change of the node.
+    All,
+}
+
+impl Touched {
+    /// Adds what another change touches.
+    pub fn merge(&mut self, other: Self) {
+        match (self, other) {
+            (Self::All, _) => {}
+            (this, Self::All) => *this = Self::All,
+            (Self::Some(names), Self::Some(more)) => names.extend(more),
+        }
+    }
+}
+
+impl Default for Touched {
+    /// Nothing.
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
+}
