@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo xtask build`: the kernel programs and the agent, which embeds them.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Once};
 
 use anyhow::Result;
 
@@ -48,8 +48,9 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
 ///
 /// As [`agent`].
 pub(crate) fn bins(profile: Profile, bins: &[&str]) -> Result<()> {
+    static SAID: Once = Once::new();
     setup::need(&[&setup::LINKER, &setup::RUST_SOURCE])?;
-    eprintln!("building the kernel programs, {}", bins.join(", "));
+    SAID.call_once(|| eprintln!("building the kernel programs, {}", bins.join(", ")));
     let mut build = command::cargo();
     build.arg("build").args(WORKSPACE);
     if profile == Profile::Release {

@@ -6,9 +6,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bless;
 mod build;
 mod command;
+mod lint;
+mod programs;
 mod setup;
+mod test;
 
 /// The project's verbs.
 #[derive(Parser)]
@@ -25,11 +29,36 @@ enum Verb {
     Setup,
     /// Build the kernel programs and the agent
     Build(build::Args),
+    /// Run the tests, cheapest level first
+    Test(test::Args),
+    /// Accept what the code does now: rewrite snapshots and generated files
+    Bless(bless::Args),
+    /// Show the main job: two nodes, four pods, one `ClusterIP`; `--cluster`, `--keep`
+    Demo(programs::Args),
+    /// Measure, beside bare sockets and kube-proxy
+    Bench(programs::Args),
+    /// The lab: up, down, exec, pods
+    Lab(programs::Args),
+    /// What CI runs: every level, with the exact list of skips
+    Ci,
 }
 
-fn main() -> Result<ExitCode> {
-    match Args::parse().verb {
+fn main() -> ExitCode {
+    run(Args::parse().verb).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    match verb {
         Verb::Setup => Ok(setup::run()),
         Verb::Build(args) => build::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::Bless(args) => bless::run(&args),
+        Verb::Demo(args) => programs::demo(&args),
+        Verb::Bench(args) => programs::bench(&args),
+        Verb::Lab(args) => programs::lab(&args),
+        Verb::Ci => test::run(&test::Args::default()),
     }
 }
