@@ -29,18 +29,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     setup::need(&[&setup::LINKER, &setup::RUST_SOURCE])?;
     let mut select = vec!["--lib", "--bins"];
-    if test::level::targets()?
-        .iter()
-        .any(|target| target == "golden")
-    {
+    if test::level::targets()?.iter().any(|target| target == "golden") {
         select.extend(["--test", "golden"]);
     }
     let mut tests = test::test_command(&select);
-    tests
-        .env("INSTA_UPDATE", "always")
-        .env("SLUICE_BLESS", "1")
-        .arg("--")
-        .args(filter);
+    tests.env("INSTA_UPDATE", "always").env("SLUICE_BLESS", "1").arg("--").args(filter);
     command::run(&mut tests)?;
     let status = command::output(command::command("git").args(["status", "--short"]));
     println!("changed files, for review:\n{}", status.unwrap_or_default());

@@ -36,10 +36,7 @@ pub(crate) fn layout() -> Result<()> {
 pub(crate) fn clippy() -> Result<()> {
     setup::need(&[&setup::LINTS, &setup::LINKER, &setup::RUST_SOURCE])?;
     let mut clippy = command::cargo();
-    clippy
-        .arg("clippy")
-        .args(WORKSPACE)
-        .args(["--all-targets", "--", "-D", "warnings"]);
+    clippy.arg("clippy").args(WORKSPACE).args(["--all-targets", "--", "-D", "warnings"]);
     command::run(&mut clippy)
 }
 
@@ -51,9 +48,7 @@ pub(crate) fn clippy() -> Result<()> {
 pub(crate) fn doc() -> Result<()> {
     setup::need(&[&setup::LINKER, &setup::RUST_SOURCE])?;
     let mut doc = command::cargo();
-    doc.arg("doc")
-        .args(WORKSPACE)
-        .args(["--no-deps", "--document-private-items"]);
+    doc.arg("doc").args(WORKSPACE).args(["--no-deps", "--document-private-items"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     command::run(&mut doc)
 }

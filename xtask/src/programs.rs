@@ -41,14 +41,8 @@ pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
 ///
 /// As [`demo`].
 pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
-    let needs = [
-        &setup::BPFFS,
-        &setup::CGROUP2,
-        &setup::IP,
-        &setup::GO,
-        &setup::NFT,
-        &setup::IPTABLES,
-    ];
+    let needs =
+        [&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::GO, &setup::NFT, &setup::IPTABLES];
     run("bench", Profile::Release, &needs, args)
 }
 
@@ -58,30 +52,20 @@ pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
 ///
 /// As [`demo`].
 pub(crate) fn lab(args: &Args) -> Result<ExitCode> {
-    run(
-        "lab",
-        Profile::Debug,
-        &[&setup::BPFFS, &setup::CGROUP2, &setup::IP],
-        args,
-    )
+    run("lab", Profile::Debug, &[&setup::BPFFS, &setup::CGROUP2, &setup::IP], args)
 }
 
 /// Builds `program` and the agent, and runs it with `args`; its exit code becomes ours.
 fn run(program: &str, profile: Profile, needs: &[&Requirement], args: &Args) -> Result<ExitCode> {
     let manifest = fs::read_to_string(command::root().join("tests/Cargo.toml"))
         .context("tests/Cargo.toml cannot be read")?;
-    if !level::names_in(&manifest, "[[bin]]")
-        .iter()
-        .any(|name| name == program)
-    {
+    if !level::names_in(&manifest, "[[bin]]").iter().any(|name| name == program) {
         bail!("crate lb-tests has no program `{program}`: add a [[bin]] to tests/Cargo.toml");
     }
     setup::need(needs)?;
     build::bins(profile, &["lb-agent", program])?;
     let mut command = command::command(build::path(profile, program));
-    command
-        .args(&args.rest)
-        .env("LB_AGENT", build::path(profile, "lb-agent"));
+    command.args(&args.rest).env("LB_AGENT", build::path(profile, "lb-agent"));
     let status = command
         .status()
         .with_context(|| format!("`{}` cannot be started", command::line(&command)))?;

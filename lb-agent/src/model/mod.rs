@@ -6,6 +6,7 @@
 //!
 //! Invariant: a model value never holds something that `plan` would have to reject.
 
+pub mod change;
 pub mod endpoint;
 pub mod issue;
 pub mod node;
@@ -14,7 +15,8 @@ pub mod snapshot;
 
 use std::{fmt, sync::Arc};
 
-/// Namespace and name of a Kubernetes object. Cheap to clone.
+/// Namespace and name of a Kubernetes object. Cheap to clone. The namespace of an object
+/// that has none, such as a Node, is empty.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectName {
     /// The namespace.
@@ -41,6 +43,9 @@ impl ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            return f.write_str(&self.name);
+        }
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }

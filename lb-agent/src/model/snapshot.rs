@@ -17,7 +17,7 @@ use super::{
 
 /// The cluster at one moment. Sources build it up change by change; values are shared,
 /// so that a clone of one Service's input costs two pointers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Snapshot {
     /// This node.
     pub node: Node,
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub services: BTreeMap<ObjectName, Arc<Service>>,
     /// Every Service's slices, by slice name. Kept also while the Service is absent (EPS-03).
     pub slices: BTreeMap<ObjectName, BTreeMap<ObjectName, Arc<EndpointSlice>>>,
+    /// The Service under which each slice stands in `slices`: `apply` keeps it.
+    pub slice_owners: BTreeMap<ObjectName, ObjectName>,
     /// What was ignored, by the object it was found in.
     pub issues: BTreeMap<(ObjectKind, ObjectName), Vec<Issue>>,
 }
@@ -42,6 +44,16 @@ pub enum Touched {
 }
 
 impl Touched {
+    /// One Service.
+    pub fn one(name: ObjectName) -> Self {
+        Self::Some(BTreeSet::from([name]))
+    }
+
+    /// Whether nothing is to be compiled again.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Some(names) if names.is_empty())
+    }
+
     /// Adds what another change touches.
     pub fn merge(&mut self, other: Self) {
         match (self, other) {

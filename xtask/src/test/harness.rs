@@ -27,10 +27,7 @@ pub(crate) fn run(cargo_test: &mut Command, target: &str, show_output: bool) -> 
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("`{}` cannot be started", command::line(cargo_test)))?;
-    let stdout = child
-        .stdout
-        .take()
-        .context("the harness has no standard output")?;
+    let stdout = child.stdout.take().context("the harness has no standard output")?;
     let mut reading = Reading::new(target, show_output);
     let reader = thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -41,9 +38,8 @@ pub(crate) fn run(cargo_test: &mut Command, target: &str, show_output: bool) -> 
         reading
     });
     let success = wait(&mut child)?;
-    let reading = reader
-        .join()
-        .map_err(|_| anyhow::anyhow!("reading the harness's output failed"))?;
+    let reading =
+        reader.join().map_err(|_| anyhow::anyhow!("reading the harness's output failed"))?;
     Ok(reading.finish(success))
 }
 
@@ -72,10 +68,7 @@ fn wait(child: &mut Child) -> Result<bool> {
 fn descendants(ancestor: u32) -> Vec<u32> {
     let mut parents: Vec<(u32, u32)> = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let stat = fs::read_to_string(entry.path().join("stat")).ok();
         if let (Some(pid), Some(parent)) = (pid, stat.as_deref().and_then(parent)) {
             parents.push((pid, parent));
@@ -84,12 +77,7 @@ fn descendants(ancestor: u32) -> Vec<u32> {
     let mut family = vec![ancestor];
     let mut next = 0;
     while let Some(&member) = family.get(next) {
-        family.extend(
-            parents
-                .iter()
-                .filter(|(_, parent)| *parent == member)
-                .map(|(pid, _)| pid),
-        );
+        family.extend(parents.iter().filter(|(_, parent)| *parent == member).map(|(pid, _)| pid));
         next += 1;
     }
     family.split_off(1)
@@ -98,12 +86,7 @@ fn descendants(ancestor: u32) -> Vec<u32> {
 /// The parent in a line of `/proc/<pid>/stat`: `pid (name) state parent …`; a name may hold
 /// anything, so its end is the last parenthesis.
 fn parent(stat: &str) -> Option<u32> {
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 const LIMIT: Duration = Duration::from_mins(20);
@@ -122,10 +105,7 @@ mod tests {
 
     #[test]
     fn children_of_children_are_found() {
-        let mut shell = Command::new("sh")
-            .args(["-c", "sleep 5 & wait"])
-            .spawn()
-            .unwrap();
+        let mut shell = Command::new("sh").args(["-c", "sleep 5 & wait"]).spawn().unwrap();
         let found = (0..200).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(10));
             descendants(shell.id()).len() == 1

@@ -45,10 +45,7 @@ pub(crate) fn select(only: &[String]) -> Result<Vec<&'static Level>> {
     for word in only {
         if !LEVELS.iter().any(|level| level.is_called(word)) {
             let names: Vec<&str> = LEVELS.iter().map(|level| level.name).collect();
-            bail!(
-                "no level is called `{word}`; there are L0 to L8 and {}",
-                names.join(", ")
-            );
+            bail!("no level is called `{word}`; there are L0 to L8 and {}", names.join(", "));
         }
     }
     let wanted = |level: &&Level| only.is_empty() || only.iter().any(|word| level.is_called(word));
@@ -96,26 +93,12 @@ impl Level {
 
 /// A check of ours.
 const fn check(name: &'static str, run: fn() -> Result<()>) -> Level {
-    Level {
-        name,
-        rung: "",
-        kind: Kind::Check(run),
-        needs: &[],
-        root: false,
-        show_output: false,
-    }
+    Level { name, rung: "", kind: Kind::Check(run), needs: &[], root: false, show_output: false }
 }
 
 /// A target of lb-tests that needs no root.
 const fn target(name: &'static str, rung: &'static str) -> Level {
-    Level {
-        name,
-        rung,
-        kind: Kind::Target,
-        needs: &[],
-        root: false,
-        show_output: false,
-    }
+    Level { name, rung, kind: Kind::Target, needs: &[], root: false, show_output: false }
 }
 
 /// A target of lb-tests that makes namespaces, cgroups and programs.
@@ -124,29 +107,15 @@ const fn rooted(
     rung: &'static str,
     needs: &'static [&'static Requirement],
 ) -> Level {
-    Level {
-        name,
-        rung,
-        kind: Kind::Target,
-        needs,
-        root: true,
-        show_output: false,
-    }
+    Level { name, rung, kind: Kind::Target, needs, root: true, show_output: false }
 }
 
 const LEVELS: &[Level] = &[
     check("fmt", lint::fmt),
-    Level {
-        rung: "L0",
-        ..check("layout", lint::layout)
-    },
+    Level { rung: "L0", ..check("layout", lint::layout) },
     check("clippy", lint::clippy),
     check("doc", lint::doc),
-    Level {
-        rung: "L1",
-        kind: Kind::Units,
-        ..target("unit", "L1")
-    },
+    Level { rung: "L1", kind: Kind::Units, ..target("unit", "L1") },
     target("golden", "L2"),
     target("converge", "L3"),
     rooted("programs", "L4", KERNEL),
@@ -154,25 +123,14 @@ const LEVELS: &[Level] = &[
     rooted("packets", "L5", LAB),
     rooted("cli", "L5", LAB),
     rooted("lab", "L5", LAB),
-    Level {
-        show_output: true,
-        ..rooted("restart", "L6", LAB)
-    },
-    Level {
-        show_output: true,
-        ..rooted("cluster", "L7", CLUSTER)
-    },
+    Level { show_output: true, ..rooted("restart", "L6", LAB) },
+    Level { show_output: true, ..rooted("cluster", "L7", CLUSTER) },
     rooted("guests", "L8", KERNEL),
 ];
 
 const KERNEL: &[&Requirement] = &[&setup::BPFFS, &setup::BPFTOOL];
-const LAB: &[&Requirement] = &[
-    &setup::BPFFS,
-    &setup::CGROUP2,
-    &setup::IP,
-    &setup::BPFTOOL,
-    &setup::CURL,
-];
+const LAB: &[&Requirement] =
+    &[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL, &setup::CURL];
 const CLUSTER: &[&Requirement] = &[
     &setup::BPFFS,
     &setup::CGROUP2,
@@ -192,11 +150,7 @@ mod tests {
     fn levels_are_selected_by_name_and_by_rung() {
         let names = |only: &str| -> Vec<&str> {
             let only = [only.to_owned()];
-            select(&only)
-                .unwrap()
-                .iter()
-                .map(|level| level.name)
-                .collect()
+            select(&only).unwrap().iter().map(|level| level.name).collect()
         };
         assert_eq!(names("golden"), ["golden"]);
         assert_eq!(names("l3"), ["converge"]);

@@ -62,17 +62,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("no test was run: the filter matches none");
         total.failed += 1;
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        total.passed,
-        total.failed,
-        total.skips.len()
-    );
-    Ok(if total.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skips.len());
+    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs everything and writes the list of skips from it.
@@ -82,10 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// As [`run`], and when the list cannot be written.
 pub(crate) fn bless_skips() -> Result<ExitCode> {
     let reports = run_levels(None, &[])?;
-    let skips: Vec<Skip> = reports
-        .iter()
-        .flat_map(|report| report.tally.skips.clone())
-        .collect();
+    let skips: Vec<Skip> = reports.iter().flat_map(|report| report.tally.skips.clone()).collect();
     print_summary(&reports);
     skips::write(&skips)?;
     Ok(ExitCode::SUCCESS)
@@ -106,11 +94,7 @@ fn run_levels(filter: Option<&str>, only: &[String]) -> Result<Vec<Report>> {
         println!("\n=== {} {}", level.name, level.rung);
         let started = Instant::now();
         let tally = level.run(filter)?;
-        reports.push(Report {
-            level,
-            tally,
-            time: started.elapsed(),
-        });
+        reports.push(Report { level, tally, time: started.elapsed() });
     }
     Ok(reports)
 }
@@ -145,42 +129,28 @@ impl Level {
             }
         };
         let mut test = test_command(select);
-        test.env("LB_AGENT", agent)
-            .args(["--", "--show-output"])
-            .args(filter);
+        test.env("LB_AGENT", agent).args(["--", "--show-output"]).args(filter);
         harness::run(&mut test, self.name, self.show_output)
     }
 
     /// The whole level as one skip.
     fn skipped(&self, why: &str) -> Tally {
         println!("SKIP {}: {why}", self.name);
-        let skip = Skip {
-            test: self.name.to_owned(),
-            why: why.to_owned(),
-        };
-        Tally {
-            skips: vec![skip],
-            ..Tally::default()
-        }
+        let skip = Skip { test: self.name.to_owned(), why: why.to_owned() };
+        Tally { skips: vec![skip], ..Tally::default() }
     }
 }
 
 /// `cargo test` for the targets that `select` picks.
 pub(crate) fn test_command(select: &[&str]) -> Command {
     let mut test = command::cargo();
-    test.arg("test")
-        .args(WORKSPACE)
-        .arg("--no-fail-fast")
-        .args(select);
+    test.arg("test").args(WORKSPACE).arg("--no-fail-fast").args(select);
     test
 }
 
 fn checked(check: fn() -> Result<()>) -> Tally {
     match check() {
-        Ok(()) => Tally {
-            passed: 1,
-            ..Tally::default()
-        },
+        Ok(()) => Tally { passed: 1, ..Tally::default() },
         Err(error) => {
             println!("{error:#}");
             failure()
@@ -189,10 +159,7 @@ fn checked(check: fn() -> Result<()>) -> Tally {
 }
 
 fn failure() -> Tally {
-    Tally {
-        failed: 1,
-        ..Tally::default()
-    }
+    Tally { failed: 1, ..Tally::default() }
 }
 
 fn print_summary(reports: &[Report]) {

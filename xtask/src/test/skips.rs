@@ -44,10 +44,7 @@ pub(crate) fn compare(skips: &[Skip]) -> Result<Difference> {
 ///
 /// When the file cannot be written.
 pub(crate) fn write(skips: &[Skip]) -> Result<()> {
-    let mut lines: Vec<String> = skips
-        .iter()
-        .map(|s| format!("{}: {}\n", s.test, s.why))
-        .collect();
+    let mut lines: Vec<String> = skips.iter().map(|s| format!("{}: {}\n", s.test, s.why)).collect();
     lines.sort();
     let text = format!("{HEADER}{}", lines.concat());
     fs::write(command::root().join(LIST), text).with_context(|| format!("{LIST} cannot be written"))
@@ -60,20 +57,15 @@ fn difference(skips: &[Skip], list: &str) -> Difference {
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| line.split_once(": ").unwrap_or((line, "")))
         .collect();
-    let skipped: BTreeMap<&str, &str> = skips
-        .iter()
-        .map(|skip| (skip.test.as_str(), skip.why.as_str()))
-        .collect();
+    let skipped: BTreeMap<&str, &str> =
+        skips.iter().map(|skip| (skip.test.as_str(), skip.why.as_str())).collect();
     let only_in = |ours: &BTreeMap<&str, &str>, theirs: &BTreeMap<&str, &str>| {
         ours.iter()
             .filter(|(test, _)| !theirs.contains_key(*test))
             .map(|(test, why)| format!("{test}: {why}"))
             .collect()
     };
-    Difference {
-        unexpected: only_in(&skipped, &listed),
-        stale: only_in(&listed, &skipped),
-    }
+    Difference { unexpected: only_in(&skipped, &listed), stale: only_in(&listed, &skipped) }
 }
 
 const LIST: &str = "tests/skips.txt";
@@ -89,10 +81,8 @@ mod tests {
 
     #[test]
     fn both_directions_are_reported() {
-        let skips = ["sockets::mptcp", "guests"].map(|test| Skip {
-            test: test.to_owned(),
-            why: "because".to_owned(),
-        });
+        let skips = ["sockets::mptcp", "guests"]
+            .map(|test| Skip { test: test.to_owned(), why: "because".to_owned() });
         let list = "# comment\n\nguests: another reason\npackets::gone: no longer\n";
         assert_eq!(
             difference(&skips, list),

@@ -100,9 +100,8 @@ impl Reading {
             let test = test.clone();
             return self.success_line(line, test.as_deref());
         }
-        if let Some(test) = line
-            .strip_prefix("test ")
-            .and_then(|line| line.split_once(" ... ignored"))
+        if let Some(test) =
+            line.strip_prefix("test ").and_then(|line| line.split_once(" ... ignored"))
         {
             self.skip(test.0, "marked #[ignore]");
         }
@@ -112,11 +111,7 @@ impl Reading {
     /// What the run came to, given its exit status. One that ended without a result was killed
     /// or never built: that is a failure too.
     pub(crate) fn finish(self, success: bool) -> Tally {
-        let unexplained = if success {
-            !self.finished
-        } else {
-            self.failed == 0
-        };
+        let unexplained = if success { !self.finished } else { self.failed == 0 };
         Tally {
             passed: self.passed.saturating_sub(self.said_skip),
             failed: self.failed + usize::from(unexplained),
@@ -142,10 +137,7 @@ impl Reading {
         let test = format!("{}::{test}", self.target);
         let new = self.skips.iter().all(|skip| skip.test != test);
         if new {
-            self.skips.push(Skip {
-                test,
-                why: why.to_owned(),
-            });
+            self.skips.push(Skip { test, why: why.to_owned() });
         }
         new
     }
@@ -203,10 +195,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn a_test_that_says_skip_is_not_passed() {
         let (tally, shown) = read(OUTPUT, false);
-        let skip = |test: &str, why: &str| Skip {
-            test: test.to_owned(),
-            why: why.to_owned(),
-        };
+        let skip = |test: &str, why: &str| Skip { test: test.to_owned(), why: why.to_owned() };
         assert_eq!(
             tally,
             Tally {
@@ -219,14 +208,8 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
             }
         );
         assert!(shown.contains(&"SKIP this kernel has no MPTCP"));
-        assert!(
-            shown.contains(&"---- c stdout ----"),
-            "the output of failures is shown"
-        );
-        assert!(
-            !shown.contains(&"looking for MPTCP"),
-            "that of passed tests is not"
-        );
+        assert!(shown.contains(&"---- c stdout ----"), "the output of failures is shown");
+        assert!(!shown.contains(&"looking for MPTCP"), "that of passed tests is not");
     }
 
     #[test]
