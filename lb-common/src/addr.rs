@@ -27,8 +27,7 @@ impl Addr {
     /// From an IPv4 address.
     #[inline(always)]
     pub const fn from_v4(address: Be32) -> Self {
-        let [a, b, c, d] = address.bytes;
-        Self { octets: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+        Self::from_words([Be32::ZERO, Be32::ZERO, Be32::from_host(V4_PREFIX), address])
     }
 
     /// From four 32-bit words in network order, first word first.

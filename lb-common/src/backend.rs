@@ -10,7 +10,7 @@ use crate::{addr::Addr, be::Be16, protocol::Protocol};
 ///
 /// Shared by every service port that names the same address, port and protocol.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
-#[repr(C, align(32))]
+#[repr(C, align(8))]
 pub struct Backend {
     /// Generation, state, protocol and port: one aligned 64-bit store changes them together.
     pub life: Life,

@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 /// of SOCKETS, what the kernel can do) is a read-only global of the program instead, so
 /// that the verifier can drop dead branches.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 pub struct Config {
     /// Number of entries in BYPASS; 0 spares the lookup.
     pub bypassed_namespaces: u32,

@@ -39,13 +39,13 @@ layout! {
     FrontendValue: 8, 8, { service: 0, tag: 4 };
     NodePort: 8, 8, { service4: 0, service6: 4 };
     SetWord: 8, 8, { base: 0, count_and_rule: 4 };
-    Service: 64, 64, { inside: 0, outside: 8, flags: 16, affinity_secs: 20, id: 24, generation: 28 };
-    Slot: 16, 16, { address4: 0, port: 4, backend: 8, generation: 12 };
+    Service: 64, 8, { inside: 0, outside: 8, flags: 16, affinity_secs: 20, id: 24, generation: 28 };
+    Slot: 16, 8, { address4: 0, port: 4, backend: 8, generation: 12 };
     Life: 8, 8, { generation: 0, state: 4, protocol: 5, port: 6 };
-    Backend: 32, 32, { life: 0, address: 8, flags: 24 };
+    Backend: 32, 8, { life: 0, address: 8, flags: 24 };
     BackendLoad: 8, 8, { sockets: 0 };
     Dialled: 24, 4, { address: 0, backend: 16, generation: 20 };
-    SocketRecord: 64, 64, {
+    SocketRecord: 64, 8, {
         owner: 0, connected: 8, datagram: 32, connected_port: 56, datagram_port: 58,
         sequence: 60, held: 61, spilled: 62,
     };
@@ -55,5 +55,5 @@ layout! {
     MemberKey: 8, 4, { service_id: 0, backend: 4 };
     Member: 8, 8, { inside: 0, outside: 4 };
     ServiceName: 192, 1, { text: 0 };
-    Config: 64, 64, { bypassed_namespaces: 0 };
+    Config: 64, 8, { bypassed_namespaces: 0 };
 }

@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 /// A record is complete before a frontend key names it. After that the agent changes
 /// single fields, each with one aligned store.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 pub struct Service {
     /// The set that clients inside the cluster get.
     pub inside: SetWord,

@@ -10,7 +10,7 @@ use crate::be::{Be16, Be32};
 /// Holds an IPv4 backend's whole address, so that the common case reads nothing
 /// behind it; an IPv6 backend's address is in BACKENDS.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
-#[repr(C, align(16))]
+#[repr(C, align(8))]
 pub struct Slot {
     /// The backend's address; zero for an IPv6 backend.
     pub address4: Be32,

@@ -15,7 +15,7 @@ use crate::{addr::Addr, be::Be16};
 /// Shared by both families, since a dual-stack socket's datagrams leave through one
 /// family's hook and are answered through the other's.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 pub struct SocketRecord {
     /// The socket's cookie; 0 if the place is free. Taken by compare-and-swap.
     pub owner: u64,

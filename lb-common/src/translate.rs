@@ -117,18 +117,20 @@ fn find_service(
 ) -> Result<u32, Counter> {
     match destination {
         Destination::V4(key) => {
+            let tag = key.tag();
             for _ in 0..MAX_LOOKUPS {
                 match maps.frontend4(key) {
-                    Some(value) if value.tag == key.tag() => return Ok(value.service),
+                    Some(value) if value.tag == tag => return Ok(value.service),
                     Some(_) => {}
                     None => return find_node_port4(maps, client, key),
                 }
             }
         }
         Destination::V6(key) => {
+            let tag = key.tag();
             for _ in 0..MAX_LOOKUPS {
                 match maps.frontend6(key) {
-                    Some(value) if value.tag == key.tag() => return Ok(value.service),
+                    Some(value) if value.tag == tag => return Ok(value.service),
                     Some(_) => {}
                     None => return find_node_port6(maps, key),
                 }

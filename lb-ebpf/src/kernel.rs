@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Safe wrappers of the kernel's helpers, and memory that others change under our eyes.
+#![expect(unsafe_code, reason = "the only door to BPF helpers and map memory")]
+
+use core::{
+    ffi::c_void,
+    intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_xadd},
+    ptr::NonNull,
+};
+
+use aya_ebpf::{EbpfContext, helpers};
+use bytemuck::Pod;
+use lb_common::{
+    addr::Addr,
+    backend::{BackendFlags, Life},
+    be::{Be16, Be32},
+    key::FrontendValue,
+    service::{ServiceFlags, SetWord},
+};
+
+/// A value in map memory: other CPUs and the agent may change it at any time, so every
+/// access is one volatile load or store of one field.
+pub(crate) struct Live<T>(NonNull<T>);
+
+impl<T> Clone for Live<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Live<T> {}
+
+impl<T: Pod> Live<T> {
+    /// Wraps what a map lookup returned.
+    #[inline(always)]
+    pub(crate) fn new(pointer: Option<*mut T>) -> Option<Self> {
+        pointer.and_then(NonNull::new).map(Self)
+    }
+
+    /// Loads the field at a byte offset (`offset_of!`); a field outside of the value
+    /// does not compile.
+    #[inline(always)]
+    pub(crate) fn load<F: Field, const OFFSET: usize>(self) -> F {
+        let field = self.field::<F::Words, OFFSET>();
+        // SAFETY: `field` checked the bounds; the map owns the memory for as long as the
+        // program runs (the verifier's guarantee for a looked-up value).
+        bytemuck::cast(unsafe { field.read_volatile() })
+    }
+
+    /// Stores the field at a byte offset.
+    #[inline(always)]
+    pub(crate) fn store<F: Field, const OFFSET: usize>(self, value: F) {
+        let field = self.field::<F::Words, OFFSET>();
+        // SAFETY: as in `load`; map memory is writable for programs.
+        unsafe { field.write_volatile(bytemuck::cast(value)) }
+    }
+
+    /// Adds to the field at a byte offset, atomically; wraps.
+    #[inline(always)]
+    pub(crate) fn add<const OFFSET: usize>(self, amount: u64) {
+        let field = self.field::<u64, OFFSET>();
+        // SAFETY: as in `store`; the field is 8-byte aligned (layout.rs).
+        unsafe { atomic_xadd::<u64, u64, { SeqCst }>(field, amount) };
+    }
+
+    /// Replaces the field at a byte offset if it holds `old`; whether it did.
+    #[inline(always)]
+    pub(crate) fn replace<const OFFSET: usize>(self, old: u64, new: u64) -> bool {
+        let field = self.field::<u64, OFFSET>();
+        // SAFETY: as in `add`.
+        let (_, replaced) = unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(field, old, new) };
+        replaced
+    }
+
+    /// A pointer to a field, with the bounds checked at compile time.
+    #[inline(always)]
+    fn field<F, const OFFSET: usize>(self) -> *mut F {
+        const {
+            assert!(OFFSET + size_of::<F>() <= size_of::<T>());
+            assert!(OFFSET.is_multiple_of(align_of::<F>()));
+        };
+        self.0.as_ptr().wrapping_byte_add(OFFSET).cast()
+    }
+}
+
+/// A field of a map value, and the integers to move it with: a volatile access to a byte
+/// array would go byte by byte.
+pub(crate) trait Field: Pod {
+    /// Integers of the field's size.
+    type Words: Pod;
+}
+
+/// Names the integers of each field type.
+macro_rules! fields {
+    ($($field:ty: $words:ty),+ $(,)?) => {
+        $(impl Field for $field {
+            type Words = $words;
+        })+
+    };
+}
+
+fields! {
+    u8: u8, u32: u32, u64: u64,
+    Addr: [u64; 2], Be16: u16, Be32: u32,
+    BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
+}
+
+/// A read-only global that the agent sets before it loads the program. The verifier
+/// knows its value and drops the branches that it rules out.
+#[repr(transparent)]
+pub(crate) struct Global(u64);
+
+impl Global {
+    /// A global with the value it has when nobody sets it.
+    pub(crate) const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    #[inline(always)]
+    pub(crate) fn load(&self) -> u64 {
+        // SAFETY: a reference is valid; volatile, since the loader rewrites the section
+        // after the compiler has seen the initial value.
+        unsafe { (&raw const self.0).read_volatile() }
+    }
+}
+
+/// The socket's cookie: unique as long as the node runs, never 0.
+#[inline(always)]
+pub(crate) fn socket_cookie(context: &impl EbpfContext) -> u64 {
+    // SAFETY: the context is the one that the kernel passed to this program.
+    unsafe { helpers::bpf_get_socket_cookie(context.as_ptr()) }
+}
+
+/// The cookie of the socket's network namespace.
+#[inline(always)]
+pub(crate) fn netns_cookie(context: &impl EbpfContext) -> u64 {
+    // SAFETY: as above. NULL would ask for the initial namespace instead.
+    unsafe { helpers::bpf_get_netns_cookie(context.as_ptr()) }
+}
+
+/// Makes the system call fail with an errno; the program must then return 0.
+#[inline(always)]
+pub(crate) fn fail_with(errno: i32) {
+    // SAFETY: the helper takes any number and has no memory effects.
+    unsafe { helpers::bpf_set_retval(-errno) };
+}
+
+/// Whether a socket is a subflow of an MPTCP connection.
+#[inline(always)]
+pub(crate) fn is_mptcp_subflow(socket: *mut c_void) -> bool {
+    // SAFETY: the verifier has checked that this is a socket of the context.
+    !unsafe { helpers::bpf_skc_to_mptcp_sock(socket) }.is_null()
+}
+
+/// 32 random bits.
+#[inline(always)]
+pub(crate) fn random() -> u32 {
+    // SAFETY: the helper has no arguments and no memory effects.
+    unsafe { helpers::bpf_get_prandom_u32() }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: as above.
+    unsafe { helpers::bpf_ktime_get_ns() }
+}
+
+/// Helpers that are GPL-only need it; the source is offered under either licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Every map, by the name that `bpftool` shows, and the decision's view of them.
+//!
+//! Sizes are the smallest; the agent sets the real ones when it loads the programs.
+#![expect(unsafe_code, reason = "lookups in hashes hand out pointers")]
+
+use core::mem::offset_of;
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    macros::btf_map,
+};
+use lb_common::{
+    addr::Addr,
+    affinity::{AffinityKey, AffinityPin, Member, MemberKey},
+    backend::{Backend, BackendFlags, BackendLoad, Life},
+    be::{Be16, Be32},
+    config::Config,
+    counter::Counter,
+    key::{FrontendKey4, FrontendKey6, FrontendValue},
+    maps::{BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, node_port_index},
+    name::ServiceName,
+    service::{Service, ServiceFlags, SetWord},
+    slot::Slot,
+    socket::{OverKey, SocketRecord},
+    translate::{Maps, Scope, ServiceView},
+};
+
+use crate::kernel::{Global, Live};
+
+/// Clients' addresses, IPv4.
+#[btf_map]
+static FRONTENDS4: HashMap<FrontendKey4, FrontendValue, { CAPACITY.frontends as usize }> =
+    HashMap::new();
+
+/// Clients' addresses, IPv6.
+#[btf_map]
+static FRONTENDS6: HashMap<FrontendKey6, FrontendValue, { CAPACITY.frontends as usize }> =
+    HashMap::new();
+
+/// NodePorts by protocol row and port.
+#[btf_map]
+static NODEPORTS: Array<NodePort, { NODEPORTS_LEN as usize }, MMAPABLE> = Array::new();
+
+/// This node's NodePort addresses.
+#[btf_map]
+static NODE_ADDRS: HashMap<Addr, u32, { NODE_ADDRS_LEN as usize }> = HashMap::new();
+
+/// Service records.
+#[btf_map]
+static SERVICES: Array<Service, { CAPACITY.services as usize }, MMAPABLE> = Array::new();
+
+/// Slot regions.
+#[btf_map]
+static SLOTS: Array<Slot, { CAPACITY.slots as usize }, MMAPABLE> = Array::new();
+
+/// Backends.
+#[btf_map]
+static BACKENDS: Array<Backend, { CAPACITY.backends as usize }, MMAPABLE> = Array::new();
+
+/// Sockets that each backend serves.
+#[btf_map]
+static BACKEND_LOAD: Array<BackendLoad, { CAPACITY.backends as usize }, MMAPABLE> = Array::new();
+
+/// Per-socket records, direct-mapped by cookie.
+#[btf_map]
+static SOCKETS: Array<SocketRecord, { CAPACITY.sockets as usize }, MMAPABLE> = Array::new();
+
+/// Per-socket records without a place. No LRU: an evicted record would take its
+/// backend's count with it, and a reply's right source.
+#[btf_map]
+static SOCKETS_OVER: HashMap<OverKey, SocketRecord, { CAPACITY.sockets_over as usize }, SPARSE> =
+    HashMap::new();
+
+/// ClientIP pins.
+#[btf_map]
+static AFFINITY: LruHashMap<AffinityKey, AffinityPin, { CAPACITY.affinity as usize }> =
+    LruHashMap::new();
+
+/// Which backends a pin may name.
+#[btf_map]
+static MEMBERS: HashMap<MemberKey, Member, { CAPACITY.backends as usize }, SPARSE> = HashMap::new();
+
+/// Names of service ids: for people, no program reads them.
+#[btf_map]
+static NAMES: HashMap<u32, ServiceName, { CAPACITY.services as usize }, SPARSE> = HashMap::new();
+
+/// Network namespaces to leave alone.
+#[btf_map]
+static BYPASS: HashMap<u64, u32, { BYPASS_LEN as usize }, SPARSE> = HashMap::new();
+
+/// Exits by reason.
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::new();
+
+/// What the agent tells us while we run.
+#[btf_map]
+static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
+
+/// SOCKETS' size less one.
+#[unsafe(no_mangle)]
+static SOCKETS_MASK: Global = Global::new(CAPACITY.sockets as u64 - 1);
+
+/// The maps, as [`lb_common::translate`] sees them.
+pub(crate) struct KernelMaps;
+
+/// Counts one exit.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter.index()) {
+        // SAFETY: the pointer is this CPU's own element; a program is not preempted by
+        // another one that counts on the same CPU at the same index, save for a lost
+        // increment, which a counter can bear.
+        unsafe { *value += 1 };
+    }
+}
+
+/// The place that a cookie has in SOCKETS, whoever is in it.
+#[inline(always)]
+pub(crate) fn socket_place(cookie: u64) -> Option<Live<SocketRecord>> {
+    Live::new(SOCKETS.get_ptr_mut((cookie & SOCKETS_MASK.load()) as u32))
+}
+
+/// A record in SOCKETS_OVER.
+#[inline(always)]
+pub(crate) fn over(key: &OverKey) -> Option<Live<SocketRecord>> {
+    Live::new(SOCKETS_OVER.get_ptr_mut(key))
+}
+
+/// Adds an empty record of the cookie to SOCKETS_OVER; `None` if the map is full.
+#[inline(always)]
+pub(crate) fn add_over(key: &OverKey) -> Option<Live<SocketRecord>> {
+    let record = SocketRecord { owner: key.cookie, ..SocketRecord::default() };
+    SOCKETS_OVER.insert(key, &record, u64::from(BPF_ANY)).ok()?;
+    over(key)
+}
+
+/// Removes a record from SOCKETS_OVER.
+#[inline(always)]
+pub(crate) fn remove_over(key: &OverKey) {
+    // The only error is that it is gone already.
+    let _gone = SOCKETS_OVER.remove(key);
+}
+
+/// Address and port of a backend that a holder of this generation may go on using.
+#[inline(always)]
+pub(crate) fn kept(backend: u32, generation: u32) -> Option<(Addr, Be16)> {
+    let backend = KernelMaps.backend(backend)?;
+    backend.life.keeps(generation).then_some((backend.address, backend.life.port))
+}
+
+/// Whether a backend is at this address and port. Its state does not matter: a dead
+/// backend's last reply still comes from it.
+#[inline(always)]
+pub(crate) fn is_at(backend: u32, address: Addr, port: Be16) -> bool {
+    KernelMaps
+        .backend(backend)
+        .is_some_and(|backend| backend.life.port == port && backend.address == address)
+}
+
+/// Changes a backend's number of sockets by one, up or down.
+#[inline(always)]
+pub(crate) fn add_load(backend: u32, change: i64) {
+    if let Some(load) = Live::new(BACKEND_LOAD.get_ptr_mut(backend)) {
+        load.add::<{ offset_of!(BackendLoad, sockets) }>(change as u64);
+    }
+}
+
+/// Whether any namespace is to be left alone.
+#[inline(always)]
+pub(crate) fn any_bypass() -> bool {
+    Live::new(CONFIG.get_ptr_mut(0)).is_some_and(|config| {
+        config.load::<u32, { offset_of!(Config, bypassed_namespaces) }>() != 0
+    })
+}
+
+/// Whether this namespace is to be left alone.
+#[inline(always)]
+pub(crate) fn is_bypassed(netns_cookie: u64) -> bool {
+    BYPASS.get_ptr(&netns_cookie).is_some()
+}
+
+impl Maps for KernelMaps {
+    #[inline(always)]
+    fn frontend4(&self, key: &FrontendKey4) -> Option<FrontendValue> {
+        let value = Live::new(FRONTENDS4.get_ptr_mut(key))?;
+        Some(value.load::<FrontendValue, 0>())
+    }
+
+    #[inline(always)]
+    fn frontend6(&self, key: &FrontendKey6) -> Option<FrontendValue> {
+        let value = Live::new(FRONTENDS6.get_ptr_mut(key))?;
+        Some(value.load::<FrontendValue, 0>())
+    }
+
+    #[inline(always)]
+    fn node_port(&self, row: u32, port: u16, ipv6: bool) -> u32 {
+        let Some(entry) = Live::new(NODEPORTS.get_ptr_mut(node_port_index(row, port))) else {
+            return 0;
+        };
+        if ipv6 {
+            entry.load::<u32, { offset_of!(NodePort, service6) }>()
+        } else {
+            entry.load::<u32, { offset_of!(NodePort, service4) }>()
+        }
+    }
+
+    #[inline(always)]
+    fn is_node_address(&self, address: &Addr) -> bool {
+        NODE_ADDRS.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn service(&self, index: u32, scope: Scope) -> Option<ServiceView> {
+        let service = Live::new(SERVICES.get_ptr_mut(index))?;
+        let set = match scope {
+            Scope::Inside => service.load::<SetWord, { offset_of!(Service, inside) }>(),
+            Scope::Outside => service.load::<SetWord, { offset_of!(Service, outside) }>(),
+        };
+        Some(ServiceView {
+            set,
+            flags: service.load::<ServiceFlags, { offset_of!(Service, flags) }>(),
+            affinity_secs: service.load::<u32, { offset_of!(Service, affinity_secs) }>(),
+            id: service.load::<u32, { offset_of!(Service, id) }>(),
+        })
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<Slot> {
+        let slot = Live::new(SLOTS.get_ptr_mut(index))?;
+        Some(Slot {
+            address4: slot.load::<Be32, { offset_of!(Slot, address4) }>(),
+            port: slot.load::<Be16, { offset_of!(Slot, port) }>(),
+            _pad: 0,
+            backend: slot.load::<u32, { offset_of!(Slot, backend) }>(),
+            generation: slot.load::<u32, { offset_of!(Slot, generation) }>(),
+        })
+    }
+
+    #[inline(always)]
+    fn backend(&self, index: u32) -> Option<Backend> {
+        let backend = Live::new(BACKENDS.get_ptr_mut(index))?;
+        Some(Backend {
+            life: backend.load::<Life, { offset_of!(Backend, life) }>(),
+            address: backend.load::<Addr, { offset_of!(Backend, address) }>(),
+            flags: backend.load::<BackendFlags, { offset_of!(Backend, flags) }>(),
+            _pad: 0,
+        })
+    }
+
+    #[inline(always)]
+    fn pin(&self, key: &AffinityKey) -> Option<AffinityPin> {
+        let pin = Live::new(AFFINITY.get_ptr_mut(key))?;
+        Some(AffinityPin {
+            backend: pin.load::<u32, { offset_of!(AffinityPin, backend) }>(),
+            generation: pin.load::<u32, { offset_of!(AffinityPin, generation) }>(),
+            last_seen_ns: pin.load::<u64, { offset_of!(AffinityPin, last_seen_ns) }>(),
+        })
+    }
+
+    #[inline(always)]
+    fn set_pin(&self, key: &AffinityKey, pin: AffinityPin) -> bool {
+        AFFINITY.insert(key, &pin, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn member(&self, key: &MemberKey) -> Option<Member> {
+        let member = Live::new(MEMBERS.get_ptr_mut(key))?;
+        Some(Member {
+            inside: member.load::<u32, { offset_of!(Member, inside) }>(),
+            outside: member.load::<u32, { offset_of!(Member, outside) }>(),
+        })
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        count(counter);
+    }
+}
+
+/// The sizes that a program loaded without an agent has.
+const CAPACITY: Capacities = Capacities::MINIMUM;
+/// The agent maps the array into its memory and writes it with plain stores.
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+/// Memory follows use, for maps that are mostly empty.
+const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
