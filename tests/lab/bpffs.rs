@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The BPF file system, where each node's agent pins its maps and links.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+};
+
+use crate::{cgroup, id::RunId};
+
+/// A directory for one lab's pins, on a bpffs that is mounted if none is.
+pub(crate) fn create_lab_dir(id: &RunId) -> Result<PathBuf> {
+    if cgroup::mounts_of("bpf")?.is_empty() {
+        mount_default()?;
+    }
+    let dir = lab_dir(id).context("a bpffs was mounted and is not there")?;
+    fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// Where that directory is or would be; nowhere when no bpffs is mounted.
+pub(crate) fn lab_dir(id: &RunId) -> Option<PathBuf> {
+    let mounts = cgroup::mounts_of("bpf").ok()?;
+    mounts.first().map(|root| root.join(id.prefix()))
+}
+
+/// Mounts one at the usual place, as systemd would.
+fn mount_default() -> Result<()> {
+    fs::create_dir_all(DEFAULT).with_context(|| format!("creating {DEFAULT}"))?;
+    match mount(
+        Some("bpf"),
+        Path::new(DEFAULT),
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=0700"),
+    ) {
+        // Somebody else was quicker.
+        Ok(()) | Err(Errno::EBUSY) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("mounting a bpffs at {DEFAULT}")),
+    }
+}
+
+/// The usual mount point.
+const DEFAULT: &str = "/sys/fs/bpf";

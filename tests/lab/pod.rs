@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A pod: a place with real processes, on a node.
+
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{cgroup, lines::Lines, netns::Batch, place::Place, process::Process};
+
+/// One pod of the lab; clones are the same pod.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Name of its node.
+    pub node: String,
+    /// The node's end of its veth pair.
+    pub veth: String,
+    /// Where its processes run.
+    pub place: Place,
+    /// Its server, while one runs.
+    server: Arc<Mutex<Option<Process>>>,
+}
+
+impl Pod {
+    /// A pod without processes; the lab has wired it.
+    pub(crate) fn wired(node: &str, veth: String, place: Place) -> Self {
+        Self {
+            node: node.to_owned(),
+            veth,
+            place,
+            server: Arc::default(),
+        }
+    }
+
+    /// Starts `lab-pod serve` here (see [`crate::inside::serve`]) and waits
+    /// until it listens. A server that ran before is stopped first.
+    ///
+    /// # Errors
+    /// When it does not listen within five seconds.
+    pub fn serve(&self, ports: &[u16]) -> Result<()> {
+        self.stop_serving()?;
+        let (process, mut lines) = self.start_server(ports)?;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        await_server(&self.place, &mut lines)
+    }
+
+    /// Kills the server at once: clients see resets.
+    pub fn stop_serving(&self) -> Result<()> {
+        let server = self
+            .server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        server.map_or(Ok(()), |mut server| server.kill().map(drop))
+    }
+
+    /// Pid of the server, while one runs.
+    pub fn server_pid(&self) -> Option<u32> {
+        self.server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(Process::pid)
+    }
+
+    /// Lets the server outlive this process (`lab up`).
+    pub(crate) fn leave(&self) {
+        if let Some(server) = self
+            .server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
+            server.leave();
+        }
+    }
+
+    /// Starts the server without waiting; many pods start side by side so.
+    pub(crate) fn start_server(&self, ports: &[u16]) -> Result<(Process, Lines)> {
+        let mut command = self.place.inside("serve")?;
+        command.args(["--name", &self.place.name]);
+        for port in ports {
+            command.args(["--port", &port.to_string()]);
+        }
+        let label = format!("server in {}", self.place.name);
+        let log = self
+            .place
+            .logs
+            .join(format!("{}-serve.log", self.place.name));
+        let (process, lines) = Lines::of(&label, command, log)?;
+        Ok((process, lines))
+    }
+
+    /// Keeps a server that [`Pod::start_server`] made.
+    pub(crate) fn adopt_server(&self, server: Process) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
+    /// Kills everything in the pod and takes it off the wire.
+    pub(crate) fn destroy(&self) -> Result<()> {
+        self.stop_serving()?;
+        cgroup::remove(&self.place.cgroup)?;
+        Batch::default()
+            .line(format!("netns del {}", self.place.netns.name()))
+            .run()
+    }
+}
+
+impl Deref for Pod {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// Waits for the server's one line.
+pub(crate) fn await_server(place: &Place, lines: &mut Lines) -> Result<()> {
+    let line = lines.next_line(START_LIMIT);
+    line.map(drop)
+        .with_context(|| format!("server in {}: see {}", place.name, place.logs.display()))
+}
+
+/// How long a server may take until it listens.
+const START_LIMIT: Duration = Duration::from_secs(5);
