@@ -11,6 +11,8 @@ mod build;
 mod command;
 mod lint;
 mod programs;
+mod reach;
+mod rooms;
 mod setup;
 mod test;
 
@@ -39,6 +41,10 @@ enum Verb {
     Bench(programs::Args),
     /// The lab: up, down, exec, pods
     Lab(programs::Args),
+    /// Check that each part of the product touches only what it may
+    Rooms,
+    /// Check that every source file is compiled by some crate
+    Reach,
     /// What CI runs: every level, with the exact list of skips
     Ci,
 }
@@ -59,6 +65,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(args) => programs::demo(&args),
         Verb::Bench(args) => programs::bench(&args),
         Verb::Lab(args) => programs::lab(&args),
+        Verb::Rooms => rooms::run(),
+        Verb::Reach => reach::run(),
         Verb::Ci => test::run(&test::Args::default()),
     }
 }

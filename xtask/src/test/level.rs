@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command, lint,
+    command, lint, reach, rooms,
     setup::{self, Requirement},
 };
 
@@ -112,7 +112,9 @@ const fn rooted(
 
 const LEVELS: &[Level] = &[
     check("fmt", lint::fmt),
+    check("rooms", rooms::check),
     Level { rung: "L0", ..check("layout", lint::layout) },
+    check("reach", reach::check),
     check("clippy", lint::clippy),
     check("doc", lint::doc),
     Level { rung: "L1", kind: Kind::Units, ..target("unit", "L1") },
