@@ -30,10 +30,7 @@ fn pods_reach_pods_on_every_node_in_both_families() {
     need_lab!();
     let started = Instant::now();
     let lab = Lab::start().unwrap();
-    println!(
-        "two nodes and four serving pods up in {:?}",
-        started.elapsed()
-    );
+    println!("two nodes and four serving pods up in {:?}", started.elapsed());
     assert_eq!(lab.pods().len(), 4);
     for from in lab.pods() {
         let driver = from.driver().unwrap();
@@ -42,11 +39,7 @@ fn pods_reach_pods_on_every_node_in_both_families() {
                 for ask in [AskSpec::tcp, AskSpec::udp, AskSpec::udp_unconnected] {
                     let answer = driver.ask(ask(to.at(family, 8080))).unwrap();
                     assert_eq!(answer.echo.pod, to.name);
-                    assert_eq!(
-                        answer.echo.client.ip(),
-                        from.address(family),
-                        "no NAT on the way"
-                    );
+                    assert_eq!(answer.echo.client.ip(), from.address(family), "no NAT on the way");
                 }
             }
         }
@@ -96,12 +89,7 @@ fn processes_run_in_the_cgroup_of_their_place() {
     let pod = lab.pod("pod-1-1").unwrap();
     let inside = pod.output("cat", ["/proc/self/cgroup"]).unwrap();
     let own = format!("0::/sluice-{}/node-1/pod-1-1", lab.id());
-    assert!(
-        inside
-            .lines()
-            .any(|line| line.ends_with(&own) || line == own),
-        "{inside}"
-    );
+    assert!(inside.lines().any(|line| line.ends_with(&own) || line == own), "{inside}");
     let root = &lab.node("node-1").unwrap().cgroup_root;
     assert!(cgroup::processes(root).contains(&pod.server_pid().unwrap()));
 }
@@ -121,9 +109,7 @@ fn drivers_give_every_call_and_its_error() {
 
         // A datagram from an unconnected socket, source and all.
         let sock = driver.bound(Kind::Udp, pod.at(family, 4000)).unwrap();
-        driver
-            .send_to(sock, server.at(family, 8080), "hi\n")
-            .unwrap();
+        driver.send_to(sock, server.at(family, 8080), "hi\n").unwrap();
         let (data, from) = driver.recv_from(sock).unwrap();
         assert!(data.contains(r#""text":"hi""#), "{data}");
         assert_eq!(from, Some(server.at(family, 8080)));
@@ -141,10 +127,7 @@ fn drivers_give_every_call_and_its_error() {
         assert_eq!(from, driver.sock_name(client).unwrap());
         assert_eq!(driver.peer_name(client).unwrap(), pod.at(family, 4001));
         driver.send(client, "ping").unwrap();
-        assert_eq!(
-            driver.recv_from(accepted).unwrap(),
-            ("ping".to_owned(), None)
-        );
+        assert_eq!(driver.recv_from(accepted).unwrap(), ("ping".to_owned(), None));
         driver.shutdown_write(client).unwrap();
         assert_eq!(driver.recv_from(accepted).unwrap().0, "");
         let silent = driver.recv_from(client).unwrap_err();
@@ -162,19 +145,11 @@ fn mapped_addresses_mptcp_and_fast_open_work() {
     let answer = driver.ask(mapped.clone()).unwrap();
     assert_eq!(answer.peer, Some((to, 8080).into()));
     let target = lab.pod("pod-2-1").unwrap().at(Family::V4, 8080);
-    let mptcp = AskSpec {
-        socket: SocketSpec::new(Kind::Mptcp, Family::V4),
-        ..AskSpec::tcp(target)
-    };
+    let mptcp =
+        AskSpec { socket: SocketSpec::new(Kind::Mptcp, Family::V4), ..AskSpec::tcp(target) };
     assert_eq!(driver.ask(mptcp).unwrap().echo.pod, "pod-2-1");
-    let socket = SocketSpec {
-        fast_open: true,
-        ..SocketSpec::new(Kind::Tcp, Family::V4)
-    };
-    let fast = AskSpec {
-        socket,
-        ..AskSpec::tcp(target)
-    };
+    let socket = SocketSpec { fast_open: true, ..SocketSpec::new(Kind::Tcp, Family::V4) };
+    let fast = AskSpec { socket, ..AskSpec::tcp(target) };
     assert_eq!(driver.ask(fast).unwrap().echo.pod, "pod-2-1");
 }
 
@@ -185,33 +160,17 @@ fn loads_and_holds_count_and_see_breaks() {
     let driver = lab.pod("pod-1-1").unwrap().driver().unwrap();
     let server = lab.pod("pod-2-1").unwrap();
     let to = server.at(Family::V6, 8080);
-    let hold = driver
-        .hold(HoldSpec {
-            ask: AskSpec::tcp(to),
-            connections: 3,
-            every_ms: 20,
-        })
-        .unwrap();
-    let spec = LoadSpec {
-        log: true,
-        ..LoadSpec::paced(AskSpec::tcp(to), 200, 500)
-    };
+    let hold =
+        driver.hold(HoldSpec { ask: AskSpec::tcp(to), connections: 3, every_ms: 20 }).unwrap();
+    let spec = LoadSpec { log: true, ..LoadSpec::paced(AskSpec::tcp(to), 200, 500) };
     let load = driver.load(spec).unwrap();
     let report = driver.finish_load(load, Duration::from_secs(5)).unwrap();
     assert_eq!((report.ok, report.failed), (100, 0), "{:?}", report.errors);
     assert_eq!(report.pods["pod-2-1"], 100);
     assert_eq!(report.log.len(), 100);
     assert!(report.latency_us[0] > 0 && report.latency_us[0] <= report.latency_us[3]);
-    let burst = driver
-        .load(LoadSpec::burst(AskSpec::udp(to), 1000))
-        .unwrap();
-    assert_eq!(
-        driver
-            .finish_load(burst, Duration::from_secs(10))
-            .unwrap()
-            .ok,
-        1000
-    );
+    let burst = driver.load(LoadSpec::burst(AskSpec::udp(to), 1000)).unwrap();
+    assert_eq!(driver.finish_load(burst, Duration::from_secs(10)).unwrap().ok, 1000);
     let before = driver.hold_report(hold).unwrap();
     assert_eq!((before.open, before.breaks.len()), (3, 0));
     assert!(before.exchanges > 20, "{before:?}");
@@ -220,9 +179,7 @@ fn loads_and_holds_count_and_see_breaks() {
         driver.hold_report(hold).unwrap().breaks.len() == 3
     })
     .unwrap();
-    let load = driver
-        .load(LoadSpec::paced(AskSpec::tcp(to), 100, 100))
-        .unwrap();
+    let load = driver.load(LoadSpec::paced(AskSpec::tcp(to), 100, 100)).unwrap();
     let report = driver.finish_load(load, Duration::from_secs(5)).unwrap();
     assert_eq!((report.ok, report.failed), (0, 10));
     assert_eq!(report.errors["connect: ECONNREFUSED"], 10);
@@ -235,14 +192,7 @@ fn pods_come_and_go() {
     let pod = lab.add_pod(lab.node("node-2").unwrap(), "late").unwrap();
     pod.serve(&[80]).unwrap();
     let driver = lab.pod("pod-1-1").unwrap().driver().unwrap();
-    assert_eq!(
-        driver
-            .ask(AskSpec::tcp(pod.at(Family::V6, 80)))
-            .unwrap()
-            .echo
-            .pod,
-        "late"
-    );
+    assert_eq!(driver.ask(AskSpec::tcp(pod.at(Family::V6, 80))).unwrap().echo.pod, "late");
     lab.remove_pod(&pod).unwrap();
     assert!(!pod.netns.path().exists() && !pod.cgroup.exists());
     let again = lab.add_pod(lab.node("node-2").unwrap(), "later").unwrap();
@@ -260,9 +210,8 @@ fn two_labs_stand_side_by_side_and_leave_nothing() {
         // Same addresses, other namespaces: stopping one server concerns one lab.
         far.stop_serving().unwrap();
     }
-    let names = labs
-        .each_ref()
-        .map(|lab| (lab.id(), lab.dir().to_owned(), lab.cgroup().to_owned()));
+    let names =
+        labs.each_ref().map(|lab| (lab.id(), lab.dir().to_owned(), lab.cgroup().to_owned()));
     drop(labs);
     for (id, dir, cgroup) in names {
         assert!(!dir.exists() && !cgroup.exists());
@@ -289,21 +238,12 @@ fn child_that_makes_a_lab_and_waits() {
 fn a_killed_lab_is_found_and_removed() {
     need_lab!();
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "child_that_makes_a_lab_and_waits",
-        ])
+        .args(["--ignored", "--exact", "--nocapture", "child_that_makes_a_lab_and_waits"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    let id = lines
-        .find_map(|line| line.strip_prefix("lab ").map(str::to_owned))
-        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let id = lines.find_map(|line| line.strip_prefix("lab ").map(str::to_owned)).unwrap();
     let id = lab::id::RunId::parse(&id).unwrap();
     let crashed = State::load(&id).unwrap();
     assert!(!crashed.is_crashed(), "its owner still lives");
@@ -314,15 +254,8 @@ fn a_killed_lab_is_found_and_removed() {
     child.wait().unwrap();
     assert!(crashed.is_crashed());
 
-    let down = Command::new(env!("CARGO_BIN_EXE_lab"))
-        .arg("down")
-        .output()
-        .unwrap();
-    assert!(
-        down.status.success(),
-        "{}",
-        String::from_utf8_lossy(&down.stderr)
-    );
+    let down = Command::new(env!("CARGO_BIN_EXE_lab")).arg("down").output().unwrap();
+    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
     assert!(String::from_utf8_lossy(&down.stdout).contains(&id.to_string()));
 
     assert!(!cgroup.exists());

@@ -37,16 +37,10 @@ pub const fn pod_gateway4(node: u8) -> Ipv4Addr {
 
 /// Pod ranges of node `node`: IPv4 /24 and IPv6 /64.
 pub fn pod_ranges(node: u8) -> (String, String) {
-    (
-        format!("10.244.{node}.0/24"),
-        format!("fd00:10:244:{node:x}::/64"),
-    )
+    (format!("10.244.{node}.0/24"), format!("fd00:10:244:{node:x}::/64"))
 }
 
 /// Host `host` on the fabric, 192.168.50.0/24 and `fd00:50::/64`.
 const fn fabric(host: u8) -> (Ipv4Addr, Ipv6Addr) {
-    (
-        Ipv4Addr::new(192, 168, 50, host),
-        Ipv6Addr::new(0xfd00, 0x50, 0, 0, 0, 0, 0, host as u16),
-    )
+    (Ipv4Addr::new(192, 168, 50, host), Ipv6Addr::new(0xfd00, 0x50, 0, 0, 0, 0, 0, host as u16))
 }

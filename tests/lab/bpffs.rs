@@ -33,13 +33,7 @@ pub(crate) fn lab_dir(id: &RunId) -> Option<PathBuf> {
 /// Mounts one at the usual place, as systemd would.
 fn mount_default() -> Result<()> {
     fs::create_dir_all(DEFAULT).with_context(|| format!("creating {DEFAULT}"))?;
-    match mount(
-        Some("bpf"),
-        Path::new(DEFAULT),
-        Some("bpf"),
-        MsFlags::empty(),
-        Some("mode=0700"),
-    ) {
+    match mount(Some("bpf"), Path::new(DEFAULT), Some("bpf"), MsFlags::empty(), Some("mode=0700")) {
         // Somebody else was quicker.
         Ok(()) | Err(Errno::EBUSY) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("mounting a bpffs at {DEFAULT}")),

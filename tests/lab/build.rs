@@ -71,11 +71,7 @@ impl LabBuilder {
     /// # Errors
     /// Without root, iproute2, cgroup2 or IPv6; what was made is removed.
     pub fn start(self) -> Result<Lab> {
-        ensure!(
-            (1..=200).contains(&self.nodes),
-            "a lab has 1 to 200 nodes, not {}",
-            self.nodes
-        );
+        ensure!((1..=200).contains(&self.nodes), "a lab has 1 to 200 nodes, not {}", self.nodes);
         let lab = Lab::named(State::claim(self.keep)?, self.nodes)?;
         lab.wire()?;
         let mut pods = Vec::new();
@@ -99,12 +95,7 @@ impl Lab {
 
     /// To ask for another shape.
     pub fn builder() -> LabBuilder {
-        LabBuilder {
-            nodes: 2,
-            pods: 2,
-            ports: vec![8080],
-            keep: false,
-        }
+        LabBuilder { nodes: 2, pods: 2, ports: vec![8080], keep: false }
     }
 
     /// Its run id.
@@ -137,10 +128,7 @@ impl Lab {
 
     /// Its pods now, in the order in which they were made.
     pub fn pods(&self) -> Vec<Pod> {
-        self.pods
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The pod of that name.
@@ -163,10 +151,7 @@ impl Lab {
     pub fn add_pod(&self, node: &Node, name: &str) -> Result<Pod> {
         let pod = {
             let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-            ensure!(
-                pods.iter().all(|pod| pod.name != name),
-                "the lab already has a pod {name}"
-            );
+            ensure!(pods.iter().all(|pod| pod.name != name), "the lab already has a pod {name}");
             let taken: Vec<_> = pods.iter().map(|pod| pod.v4).collect();
             let free = (1..=200).find(|index| !taken.contains(&address::pod(node.index, *index).0));
             let pod = self.new_pod(node, name, free.context("the node has 200 pods")?)?;
@@ -182,8 +167,7 @@ impl Lab {
     pub fn remove_pod(&self, pod: &Pod) -> Result<()> {
         // Deleting a namespace takes its interfaces down later; the name must
         // be free for the next pod now.
-        self.node(&pod.node)?
-            .ip(&format!("link del {}", pod.veth))?;
+        self.node(&pod.node)?.ip(&format!("link del {}", pod.veth))?;
         pod.destroy()?;
         self.pods
             .lock()
@@ -209,18 +193,8 @@ impl Lab {
         };
         let pins = bpffs::create_lab_dir(&id);
         let mut lab = Self {
-            client: place(
-                "client",
-                PlaceKind::Client,
-                cgroup.join("client"),
-                address::CLIENT,
-            ),
-            control: place(
-                "control",
-                PlaceKind::Control,
-                cgroup.join("control"),
-                address::CONTROL,
-            ),
+            client: place("client", PlaceKind::Client, cgroup.join("client"), address::CLIENT),
+            control: place("control", PlaceKind::Control, cgroup.join("control"), address::CONTROL),
             nodes: Vec::new(),
             pods: Mutex::default(),
             dir: dir.clone(),
@@ -235,12 +209,7 @@ impl Lab {
                 index,
                 zone: if index % 2 == 1 { "zone-a" } else { "zone-b" },
                 bpf_root: pins.join(&name),
-                place: place(
-                    &name,
-                    PlaceKind::Node,
-                    root.join("host"),
-                    address::node(index),
-                ),
+                place: place(&name, PlaceKind::Node, root.join("host"), address::node(index)),
                 cgroup_root: root,
             });
         }
@@ -277,9 +246,7 @@ impl Lab {
 
     /// Places on the fabric.
     fn attached(&self) -> impl Iterator<Item = &Place> {
-        [&self.control, &self.client]
-            .into_iter()
-            .chain(self.nodes.iter().map(|node| &node.place))
+        [&self.control, &self.client].into_iter().chain(self.nodes.iter().map(|node| &node.place))
     }
 
     /// A pod that is only names and addresses yet.
@@ -306,8 +273,7 @@ impl Lab {
             create.line(format!("netns add {}", pod.netns.name()));
         }
         create.run()?;
-        pods.iter()
-            .try_for_each(|pod| fabric::configure(&pod.netns, false))?;
+        pods.iter().try_for_each(|pod| fabric::configure(&pod.netns, false))?;
         let mut node_ends = Vec::new();
         let mut pod_ends = Vec::new();
         for node in &self.nodes {
@@ -324,10 +290,7 @@ impl Lab {
 
     /// Starts all servers side by side, then waits for each.
     fn serve_all(&self, pods: &[Pod], ports: &[u16]) -> Result<()> {
-        self.pods
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(pods.iter().cloned());
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).extend(pods.iter().cloned());
         if ports.is_empty() {
             return Ok(());
         }
@@ -337,9 +300,7 @@ impl Lab {
             pod.adopt_server(server);
             waiting.push((pod, lines));
         }
-        waiting
-            .iter_mut()
-            .try_for_each(|(pod, lines)| await_server(&pod.place, lines))
+        waiting.iter_mut().try_for_each(|(pod, lines)| await_server(&pod.place, lines))
     }
 
     /// Tells the state file which places there are.

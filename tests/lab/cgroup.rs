@@ -46,11 +46,7 @@ pub fn enter(path: &Path) -> Result<()> {
 pub fn processes(path: &Path) -> Vec<u32> {
     let own = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     let own: Vec<u32> = own.lines().filter_map(|line| line.parse().ok()).collect();
-    children(path)
-        .iter()
-        .flat_map(|child| processes(child))
-        .chain(own)
-        .collect()
+    children(path).iter().flat_map(|child| processes(child)).chain(own).collect()
 }
 
 /// Kills every process of the subtree and waits until none is left.
@@ -65,14 +61,10 @@ pub fn kill(path: &Path) -> Result<()> {
             return Err(error).with_context(|| format!("killing cgroup {}", path.display()));
         }
     }
-    wait::until(
-        PATIENCE,
-        &format!("processes of {} to end", path.display()),
-        || {
-            let events = fs::read_to_string(path.join("cgroup.events")).unwrap_or_default();
-            !events.contains("populated 1")
-        },
-    )
+    wait::until(PATIENCE, &format!("processes of {} to end", path.display()), || {
+        let events = fs::read_to_string(path.join("cgroup.events")).unwrap_or_default();
+        !events.contains("populated 1")
+    })
 }
 
 /// Kills what runs in the subtree and removes it. Nothing there is success.
@@ -85,14 +77,11 @@ pub fn remove(path: &Path) -> Result<()> {
     }
     kill(path)?;
     let mut last = None;
-    let removed = wait::until(
-        PATIENCE,
-        &format!("cgroup {} to be removable", path.display()),
-        || {
+    let removed =
+        wait::until(PATIENCE, &format!("cgroup {} to be removable", path.display()), || {
             last = remove_tree(path).err();
             last.is_none()
-        },
-    );
+        });
     match (removed, last) {
         (Err(late), Some(error)) => bail!("{late}: {error}"),
         (removed, _) => removed,
@@ -101,9 +90,7 @@ pub fn remove(path: &Path) -> Result<()> {
 
 /// Removes the directories, deepest first.
 fn remove_tree(path: &Path) -> io::Result<()> {
-    children(path)
-        .iter()
-        .try_for_each(|child| remove_tree(child))?;
+    children(path).iter().try_for_each(|child| remove_tree(child))?;
     match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -144,9 +131,6 @@ mod tests {
         let text = "41 31 0:38 /kube /a rw,relatime - cgroup2 cgroup2 rw\n\
                     42 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n\
                     43 31 0:39 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
-        assert_eq!(
-            parse_mounts(text, "cgroup2"),
-            [PathBuf::from("/sys/fs/cgroup/unified")]
-        );
+        assert_eq!(parse_mounts(text, "cgroup2"), [PathBuf::from("/sys/fs/cgroup/unified")]);
     }
 }

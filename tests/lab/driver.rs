@@ -49,18 +49,8 @@ impl Driver {
         let command = place.inside("drive")?;
         let log = place.logs.join(format!("{}-drive.log", place.name));
         let (mut process, replies) = Lines::of(&format!("driver in {}", place.name), command, log)?;
-        let requests = process
-            .child()
-            .stdin
-            .take()
-            .context("a piped child has an input")?;
-        Ok(Self {
-            pipe: Mutex::new(Pipe {
-                process,
-                requests,
-                replies,
-            }),
-        })
+        let requests = process.child().stdin.take().context("a piped child has an input")?;
+        Ok(Self { pipe: Mutex::new(Pipe { process, requests, replies }) })
     }
 
     /// Process id, to look its sockets up.
@@ -114,19 +104,12 @@ impl Driver {
 
     /// `send(2)` of a text.
     pub fn send(&self, sock: Sock, data: &str) -> Outcome<()> {
-        self.done(&Request::Send {
-            sock,
-            data: data.to_owned(),
-        })
+        self.done(&Request::Send { sock, data: data.to_owned() })
     }
 
     /// `sendto(2)` of a text.
     pub fn send_to(&self, sock: Sock, to: SocketAddr, data: &str) -> Outcome<()> {
-        self.done(&Request::SendTo {
-            sock,
-            to,
-            data: data.to_owned(),
-        })
+        self.done(&Request::SendTo { sock, to, data: data.to_owned() })
     }
 
     /// `recvfrom(2)`: text (a stream that ended gives an empty one) and, for
@@ -195,9 +178,7 @@ impl Driver {
             self.load_report(task).map_or(true, |report| report.ended)
         });
         let report = self.stop_load(task)?;
-        ended
-            .map(|()| report)
-            .map_err(|late| SocketError::named("driver", late.to_string()))
+        ended.map(|()| report).map_err(|late| SocketError::named("driver", late.to_string()))
     }
 
     /// Opens connections that live on.
@@ -221,13 +202,9 @@ impl Driver {
         let mut line = serde_json::to_string(request).map_err(|error| broken(error.to_string()))?;
         line.push('\n');
         let mut pipe = self.lock();
-        pipe.requests
-            .write_all(line.as_bytes())
-            .map_err(|error| broken(error.to_string()))?;
-        let reply = pipe
-            .replies
-            .next_line(REPLY_LIMIT)
-            .map_err(|error| broken(format!("{error:#}")))?;
+        pipe.requests.write_all(line.as_bytes()).map_err(|error| broken(error.to_string()))?;
+        let reply =
+            pipe.replies.next_line(REPLY_LIMIT).map_err(|error| broken(format!("{error:#}")))?;
         match serde_json::from_str(&reply).map_err(|error| broken(format!("{error} in {reply}")))? {
             Reply::Failed { error } => Err(error),
             reply => Ok(reply),

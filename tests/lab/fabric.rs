@@ -39,9 +39,7 @@ pub(crate) fn bridge<'a>(attached: impl Iterator<Item = &'a Place>) -> Batch {
     for place in attached {
         let (port, netns) = (&place.name, place.netns.name());
         batch
-            .line(format!(
-                "link add name {port} type veth peer name eth0 netns {netns}"
-            ))
+            .line(format!("link add name {port} type veth peer name eth0 netns {netns}"))
             .line(format!("link set {port} master br0"))
             .line(format!("link set {port} up"));
     }
@@ -78,24 +76,12 @@ pub(crate) fn pod_routes<'a>(batch: &mut Batch, nodes: impl Iterator<Item = &'a 
 pub(crate) fn node_end(batch: &mut Batch, node: &Node, veth: &str, pod: &Place) {
     let gateway4 = address::pod_gateway4(node.index);
     batch
-        .line(format!(
-            "link add name {veth} type veth peer name eth0 netns {}",
-            pod.netns.name()
-        ))
+        .line(format!("link add name {veth} type veth peer name eth0 netns {}", pod.netns.name()))
         .line(format!("addr add {gateway4}/32 dev {veth}"))
-        .line(format!(
-            "addr add {}/64 dev {veth} nodad",
-            address::POD_GATEWAY6
-        ))
+        .line(format!("addr add {}/64 dev {veth} nodad", address::POD_GATEWAY6))
         .line(format!("link set {veth} up"))
-        .line(format!(
-            "route add {}/32 dev {veth} src {}",
-            pod.v4, node.place.v4
-        ))
-        .line(format!(
-            "route add {}/128 dev {veth} src {}",
-            pod.v6, node.place.v6
-        ));
+        .line(format!("route add {}/32 dev {veth} src {}", pod.v4, node.place.v4))
+        .line(format!("route add {}/128 dev {veth} src {}", pod.v6, node.place.v6));
 }
 
 /// The pod's end: one address a family, and a default route.
@@ -109,10 +95,7 @@ pub(crate) fn pod_end(node: &Node, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> Batch {
         .line("link set eth0 up")
         .line(format!("route add {gateway4} dev eth0 scope link"))
         .line(format!("route add default via {gateway4}"))
-        .line(format!(
-            "route add default via {} dev eth0",
-            address::POD_GATEWAY6
-        ));
+        .line(format!("route add default via {} dev eth0", address::POD_GATEWAY6));
     batch
 }
 

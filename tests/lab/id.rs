@@ -52,9 +52,7 @@ impl RunId {
     pub fn parse(text: &str) -> Result<Self> {
         ensure!(
             text.len() == ID_LENGTH
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()),
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()),
             "{text:?} is no lab id: six of [a-z0-9], as `lab pods` lists them"
         );
         Ok(Self(text.to_owned()))
@@ -110,10 +108,7 @@ mod tests {
     fn this_process_is_alive_and_an_impostor_is_not() {
         let owner = Owner::current().unwrap();
         assert!(owner.is_alive());
-        let impostor = Owner {
-            started_ticks: owner.started_ticks + 1,
-            ..owner
-        };
+        let impostor = Owner { started_ticks: owner.started_ticks + 1, ..owner };
         assert!(!impostor.is_alive());
     }
 

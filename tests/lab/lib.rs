@@ -71,7 +71,5 @@ pub fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("root is needed for namespaces and cgroups".to_owned());
     }
-    cgroup::mount_point()
-        .err()
-        .map(|error| format!("{error:#}"))
+    cgroup::mount_point().err().map(|error| format!("{error:#}"))
 }

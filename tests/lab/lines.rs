@@ -27,16 +27,9 @@ impl Lines {
     pub(crate) fn of(label: &str, mut command: Command, log: PathBuf) -> Result<(Process, Self)> {
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("opening log {}", log.display()))?;
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(file);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
         let mut process = Process::spawn_piped(label, command, log)?;
-        let stdout = process
-            .child()
-            .stdout
-            .take()
-            .context("a piped child has an output")?;
+        let stdout = process.child().stdout.take().context("a piped child has an output")?;
         let (sender, receiver) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {

@@ -59,9 +59,7 @@ impl Netns {
     pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
         thread::scope(|scope| {
             let inside = scope.spawn(|| self.enter().map(|()| body()));
-            inside
-                .join()
-                .unwrap_or_else(|cause| panic::resume_unwind(cause))
+            inside.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
         })
     }
 
@@ -96,16 +94,11 @@ impl Batch {
 
     /// Runs several batches, each in its namespace, at the same time.
     pub fn run_all(batches: &[(Netns, Self)]) -> Result<()> {
-        let started = batches
-            .iter()
-            .map(|(netns, batch)| batch.start(Some(netns)));
+        let started = batches.iter().map(|(netns, batch)| batch.start(Some(netns)));
         let started: Vec<_> = started.collect();
-        batches
-            .iter()
-            .zip(started)
-            .try_for_each(|((netns, batch), child)| {
-                finish(child?, &batch.lines).context(format!("in {}", netns.0))
-            })
+        batches.iter().zip(started).try_for_each(|((netns, batch), child)| {
+            finish(child?, &batch.lines).context(format!("in {}", netns.0))
+        })
     }
 
     /// Starts `ip` and hands it the lines.
@@ -122,9 +115,7 @@ impl Batch {
             .spawn()
             .context("starting `ip` (apt-get install iproute2)")?;
         let mut stdin = child.stdin.take().context("ip has a standard input")?;
-        stdin
-            .write_all(self.lines.as_bytes())
-            .context("writing to `ip -batch`")?;
+        stdin.write_all(self.lines.as_bytes()).context("writing to `ip -batch`")?;
         Ok(child)
     }
 }

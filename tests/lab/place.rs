@@ -89,10 +89,7 @@ impl Place {
     /// A command for one of `lab-pod`'s own verbs, run here.
     pub fn inside(&self, verb: &str) -> Result<Command> {
         let mut command = Command::new(binary("lab-pod", "LAB_POD")?);
-        command
-            .arg("--cgroup")
-            .arg(&self.cgroup)
-            .args(["--netns", self.netns.name(), verb]);
+        command.arg("--cgroup").arg(&self.cgroup).args(["--netns", self.netns.name(), verb]);
         Ok(command)
     }
 
@@ -160,9 +157,7 @@ fn ping(to: IpAddr) -> io::Result<()> {
     let mut answer = [0; 64];
     let length = (&socket).read(&mut answer)?;
     if length < 8 || answer.first() != Some(&reply) {
-        return Err(io::Error::other(
-            "answered by something else than an echo reply",
-        ));
+        return Err(io::Error::other("answered by something else than an echo reply"));
     }
     Ok(())
 }
@@ -174,13 +169,8 @@ pub fn bounded_output(
     limit: Duration,
 ) -> Result<(Option<i32>, String, String)> {
     let name = command.get_program().display().to_string();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let child = command
-        .spawn()
-        .with_context(|| format!("starting {name}"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().with_context(|| format!("starting {name}"))?;
     let pid = i32::try_from(child.id()).context("a pid fits an i32")?;
     let (sender, receiver) = mpsc::channel();
     let waiter = thread::spawn(move || sender.send(child.wait_with_output()));
@@ -194,11 +184,7 @@ pub fn bounded_output(
     let output =
         outcome.with_context(|| format!("{name} ran longer than {} s", limit.as_secs()))??;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok((
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    ))
+    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
 }
 
 /// A program of this workspace: the variable's value where set, else next to

@@ -27,12 +27,7 @@ pub struct Pod {
 impl Pod {
     /// A pod without processes; the lab has wired it.
     pub(crate) fn wired(node: &str, veth: String, place: Place) -> Self {
-        Self {
-            node: node.to_owned(),
-            veth,
-            place,
-            server: Arc::default(),
-        }
+        Self { node: node.to_owned(), veth, place, server: Arc::default() }
     }
 
     /// Starts `lab-pod serve` here (see [`crate::inside::serve`]) and waits
@@ -49,31 +44,18 @@ impl Pod {
 
     /// Kills the server at once: clients see resets.
     pub fn stop_serving(&self) -> Result<()> {
-        let server = self
-            .server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         server.map_or(Ok(()), |mut server| server.kill().map(drop))
     }
 
     /// Pid of the server, while one runs.
     pub fn server_pid(&self) -> Option<u32> {
-        self.server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(Process::pid)
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Process::pid)
     }
 
     /// Lets the server outlive this process (`lab up`).
     pub(crate) fn leave(&self) {
-        if let Some(server) = self
-            .server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
+        if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             server.leave();
         }
     }
@@ -86,10 +68,7 @@ impl Pod {
             command.args(["--port", &port.to_string()]);
         }
         let label = format!("server in {}", self.place.name);
-        let log = self
-            .place
-            .logs
-            .join(format!("{}-serve.log", self.place.name));
+        let log = self.place.logs.join(format!("{}-serve.log", self.place.name));
         let (process, lines) = Lines::of(&label, command, log)?;
         Ok((process, lines))
     }
@@ -103,9 +82,7 @@ impl Pod {
     pub(crate) fn destroy(&self) -> Result<()> {
         self.stop_serving()?;
         cgroup::remove(&self.place.cgroup)?;
-        Batch::default()
-            .line(format!("netns del {}", self.place.netns.name()))
-            .run()
+        Batch::default().line(format!("netns del {}", self.place.netns.name())).run()
     }
 }
 

@@ -31,24 +31,14 @@ impl Process {
     pub fn spawn(label: &str, mut command: Command, log: PathBuf) -> Result<Self> {
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("opening log {}", log.display()))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         Self::spawn_piped(label, command, log)
     }
 
     /// The same with standard streams as the command has them.
     pub fn spawn_piped(label: &str, mut command: Command, log: PathBuf) -> Result<Self> {
-        let child = command
-            .spawn()
-            .with_context(|| format!("starting {label}"))?;
-        Ok(Self {
-            child,
-            label: label.to_owned(),
-            log,
-            left: false,
-        })
+        let child = command.spawn().with_context(|| format!("starting {label}"))?;
+        Ok(Self { child, label: label.to_owned(), log, left: false })
     }
 
     /// Process id.
@@ -77,9 +67,7 @@ impl Process {
     pub fn kill(&mut self) -> Result<ExitStatus> {
         // Refused only when it has been reaped: then `wait` knows the status.
         drop(self.child.kill());
-        self.child
-            .wait()
-            .with_context(|| format!("reaping {}", self.label))
+        self.child.wait().with_context(|| format!("reaping {}", self.label))
     }
 
     /// SIGTERM, and waits for the end.
@@ -90,11 +78,9 @@ impl Process {
         if self.is_running() {
             self.signal(Signal::SIGTERM)?;
         }
-        let ended = wait::until(
-            limit,
-            &format!("{} to end after SIGTERM", self.label),
-            || !matches!(self.child.try_wait(), Ok(None)),
-        );
+        let ended = wait::until(limit, &format!("{} to end after SIGTERM", self.label), || {
+            !matches!(self.child.try_wait(), Ok(None))
+        });
         let status = self.kill()?;
         ended.map(|()| status)
     }
@@ -107,9 +93,7 @@ impl Process {
         wait::until(limit, &format!("{} to end", self.label), || {
             !matches!(self.child.try_wait(), Ok(None))
         })?;
-        self.child
-            .wait()
-            .with_context(|| format!("reaping {}", self.label))
+        self.child.wait().with_context(|| format!("reaping {}", self.label))
     }
 
     /// Where its output goes.
@@ -129,11 +113,7 @@ impl Process {
         let log = self.log();
         let lines: Vec<_> = log.lines().rev().take(TAIL_LINES).collect();
         let lines: Vec<_> = lines.into_iter().rev().collect();
-        format!(
-            "last lines of {}:\n{}",
-            self.log.display(),
-            lines.join("\n")
-        )
+        format!("last lines of {}:\n{}", self.log.display(), lines.join("\n"))
     }
 
     /// Lets it run on after this guard.

@@ -42,12 +42,7 @@ impl State {
             .with_context(|| format!("creating {RUN_DIR} (root is needed)"))?;
         let owner = Owner::current()?;
         for _ in 0..CLAIM_TRIES {
-            let state = Self {
-                id: RunId::fresh(),
-                owner: owner.clone(),
-                keep,
-                places: Vec::new(),
-            };
+            let state = Self { id: RunId::fresh(), owner: owner.clone(), keep, places: Vec::new() };
             let draft = Path::new(RUN_DIR).join(format!(".{}-{}", state.id, owner.pid));
             fs::create_dir(&draft)?;
             state.write_to(&draft)?;
@@ -57,9 +52,7 @@ impl State {
             }
             fs::remove_dir_all(&draft)?;
         }
-        Err(anyhow!(
-            "no free lab id in {CLAIM_TRIES} tries below {RUN_DIR}"
-        ))
+        Err(anyhow!("no free lab id in {CLAIM_TRIES} tries below {RUN_DIR}"))
     }
 
     /// Reads the state of one lab.
@@ -72,10 +65,7 @@ impl State {
 
     /// Every lab that has a readable state, whoever made it.
     pub fn all() -> Vec<Self> {
-        known_ids()
-            .iter()
-            .filter_map(|id| Self::load(id).ok())
-            .collect()
+        known_ids().iter().filter_map(|id| Self::load(id).ok()).collect()
     }
 
     /// Its directory: logs, manifests, control plane files.
@@ -95,17 +85,10 @@ impl State {
 
     /// The place of that name.
     pub fn place(&self, name: &str) -> Result<&Place> {
-        self.places
-            .iter()
-            .find(|place| place.name == name)
-            .with_context(|| {
-                let names: Vec<_> = self
-                    .places
-                    .iter()
-                    .map(|place| place.name.as_str())
-                    .collect();
-                format!("lab {} has no {name}; it has {}", self.id, names.join(", "))
-            })
+        self.places.iter().find(|place| place.name == name).with_context(|| {
+            let names: Vec<_> = self.places.iter().map(|place| place.name.as_str()).collect();
+            format!("lab {} has no {name}; it has {}", self.id, names.join(", "))
+        })
     }
 
     /// Writes to a neighbour, then renames.
@@ -130,20 +113,13 @@ pub fn remove(id: &RunId) -> Result<()> {
         remove_dir(Some(dir(id))),
     ];
     let first = steps.into_iter().find_map(Result::err);
-    first.map_or(Ok(()), |error| {
-        Err(error.context(format!("removing lab {id}")))
-    })
+    first.map_or(Ok(()), |error| Err(error.context(format!("removing lab {id}"))))
 }
 
 /// Removes each lab whose owner died without removing it; says which.
 pub fn sweep() -> Result<Vec<RunId>> {
     let mut crashed: BTreeSet<RunId> = orphans()?;
-    crashed.extend(
-        State::all()
-            .into_iter()
-            .filter(State::is_crashed)
-            .map(|state| state.id),
-    );
+    crashed.extend(State::all().into_iter().filter(State::is_crashed).map(|state| state.id));
     crashed.iter().try_for_each(remove)?;
     Ok(crashed.into_iter().collect())
 }
@@ -151,9 +127,8 @@ pub fn sweep() -> Result<Vec<RunId>> {
 /// Ids in names of namespaces and cgroups that have no directory. A lab's
 /// directory comes first and goes last, so the names are listed first.
 fn orphans() -> Result<BTreeSet<RunId>> {
-    let namespaces = netns::with_prefix(NAME_PREFIX)
-        .into_iter()
-        .map(|netns| netns.name().to_owned());
+    let namespaces =
+        netns::with_prefix(NAME_PREFIX).into_iter().map(|netns| netns.name().to_owned());
     let cgroups = names_in(&cgroup::mount_point()?);
     let named: Vec<_> = namespaces.chain(cgroups).collect();
     let known = known_ids();
@@ -166,18 +141,13 @@ fn orphans() -> Result<BTreeSet<RunId>> {
 
 /// Ids that have a directory.
 fn known_ids() -> BTreeSet<RunId> {
-    names_in(Path::new(RUN_DIR))
-        .iter()
-        .filter_map(|name| RunId::parse(name).ok())
-        .collect()
+    names_in(Path::new(RUN_DIR)).iter().filter_map(|name| RunId::parse(name).ok()).collect()
 }
 
 /// Names of a directory's entries; none when it is not there.
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// Directory of one lab.

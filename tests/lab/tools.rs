@@ -33,13 +33,8 @@ pub enum Tool {
 
 impl Tool {
     /// All of them, in the order in which they are built.
-    pub const ALL: [Self; 5] = [
-        Self::Etcd,
-        Self::ApiServer,
-        Self::ControllerManager,
-        Self::KubeProxy,
-        Self::Kubectl,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::KubeProxy, Self::Kubectl];
 
     /// The binary's file name.
     pub const fn name(self) -> &'static str {
@@ -89,11 +84,7 @@ impl Tool {
         let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
         let path = env::var_os("PATH").filter(|_| self == Self::Kubectl);
         let path = path.iter().flat_map(env::split_paths);
-        assets
-            .into_iter()
-            .chain(path)
-            .map(|dir| dir.join(self.name()))
-            .find(|file| file.is_file())
+        assets.into_iter().chain(path).map(|dir| dir.join(self.name())).find(|file| file.is_file())
     }
 
     /// Builds into a neighbour of `cached`, then renames.
@@ -151,10 +142,7 @@ fn wait_for_build(name: &str, mut build: Child, started: Instant) -> Result<()> 
         if started.elapsed() > BUILD_LIMIT {
             build.kill()?;
             build.wait()?;
-            bail!(
-                "go build of {name} took longer than {} min",
-                BUILD_LIMIT.as_secs() / 60
-            );
+            bail!("go build of {name} took longer than {} min", BUILD_LIMIT.as_secs() / 60);
         }
         if started.elapsed() > next_line {
             eprintln!("{name}: still building, {} s", started.elapsed().as_secs());
@@ -186,9 +174,8 @@ fn cache_dir() -> Result<PathBuf> {
     for file in ["go.mod", "go.sum"] {
         let path = module_dir().join(file);
         let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        hash = bytes.iter().fold(hash, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME)
-        });
+        hash =
+            bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME));
     }
     Ok(cache.join("sluice/tools").join(format!("{hash:016x}")))
 }

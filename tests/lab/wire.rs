@@ -105,63 +105,23 @@ pub struct Task(pub u32);
     reason = "each is one system call of that name, or a `Driver` method's arguments"
 )]
 pub enum Request {
-    Open {
-        spec: SocketSpec,
-    },
-    Connect {
-        sock: Sock,
-        to: SocketAddr,
-    },
-    Listen {
-        sock: Sock,
-    },
-    Accept {
-        sock: Sock,
-    },
-    Send {
-        sock: Sock,
-        data: String,
-    },
-    SendTo {
-        sock: Sock,
-        to: SocketAddr,
-        data: String,
-    },
-    RecvFrom {
-        sock: Sock,
-    },
-    PeerName {
-        sock: Sock,
-    },
-    SockName {
-        sock: Sock,
-    },
-    Cookie {
-        sock: Sock,
-    },
-    ShutdownWrite {
-        sock: Sock,
-    },
-    Close {
-        sock: Sock,
-    },
-    Ask {
-        spec: AskSpec,
-    },
-    Load {
-        spec: LoadSpec,
-    },
-    LoadReport {
-        task: Task,
-        stop: bool,
-    },
-    Hold {
-        spec: HoldSpec,
-    },
-    HoldReport {
-        task: Task,
-        stop: bool,
-    },
+    Open { spec: SocketSpec },
+    Connect { sock: Sock, to: SocketAddr },
+    Listen { sock: Sock },
+    Accept { sock: Sock },
+    Send { sock: Sock, data: String },
+    SendTo { sock: Sock, to: SocketAddr, data: String },
+    RecvFrom { sock: Sock },
+    PeerName { sock: Sock },
+    SockName { sock: Sock },
+    Cookie { sock: Sock },
+    ShutdownWrite { sock: Sock },
+    Close { sock: Sock },
+    Ask { spec: AskSpec },
+    Load { spec: LoadSpec },
+    LoadReport { task: Task, stop: bool },
+    Hold { spec: HoldSpec },
+    HoldReport { task: Task, stop: bool },
 }
 
 /// The answer to one command.
@@ -170,38 +130,16 @@ pub enum Request {
 #[expect(missing_docs, reason = "each is the result of a `Driver` method")]
 pub enum Reply {
     Done,
-    Opened {
-        sock: Sock,
-    },
-    Accepted {
-        sock: Sock,
-        from: SocketAddr,
-    },
-    Bytes {
-        data: String,
-        from: Option<SocketAddr>,
-    },
-    Address {
-        address: SocketAddr,
-    },
-    Cookie {
-        cookie: u64,
-    },
-    Answer {
-        answer: Answer,
-    },
-    Started {
-        task: Task,
-    },
-    Load {
-        report: LoadReport,
-    },
-    Hold {
-        report: HoldReport,
-    },
-    Failed {
-        error: SocketError,
-    },
+    Opened { sock: Sock },
+    Accepted { sock: Sock, from: SocketAddr },
+    Bytes { data: String, from: Option<SocketAddr> },
+    Address { address: SocketAddr },
+    Cookie { cookie: u64 },
+    Answer { answer: Answer },
+    Started { task: Task },
+    Load { report: LoadReport },
+    Hold { report: HoldReport },
+    Failed { error: SocketError },
 }
 
 /// What the lab's server says of a request.
@@ -323,68 +261,36 @@ impl Family {
 impl SocketSpec {
     /// An unbound socket whose calls take at most two seconds.
     pub const fn new(kind: Kind, family: Family) -> Self {
-        Self {
-            kind,
-            family,
-            bind: None,
-            fast_open: false,
-            timeout_ms: 2000,
-        }
+        Self { kind, family, bind: None, fast_open: false, timeout_ms: 2000 }
     }
 }
 
 impl AskSpec {
     /// A new TCP connection to `to`.
     pub const fn tcp(to: SocketAddr) -> Self {
-        Self {
-            socket: SocketSpec::new(Kind::Tcp, Family::of(to)),
-            to,
-            unconnected: false,
-        }
+        Self { socket: SocketSpec::new(Kind::Tcp, Family::of(to)), to, unconnected: false }
     }
 
     /// A connected UDP socket.
     pub const fn udp(to: SocketAddr) -> Self {
-        Self {
-            socket: SocketSpec::new(Kind::Udp, Family::of(to)),
-            to,
-            unconnected: false,
-        }
+        Self { socket: SocketSpec::new(Kind::Udp, Family::of(to)), to, unconnected: false }
     }
 
     /// An unconnected UDP socket.
     pub const fn udp_unconnected(to: SocketAddr) -> Self {
-        Self {
-            socket: SocketSpec::new(Kind::Udp, Family::of(to)),
-            to,
-            unconnected: true,
-        }
+        Self { socket: SocketSpec::new(Kind::Udp, Family::of(to)), to, unconnected: true }
     }
 }
 
 impl LoadSpec {
     /// `rate` requests a second for `duration_ms`.
     pub const fn paced(ask: AskSpec, rate: u32, duration_ms: u64) -> Self {
-        Self {
-            ask,
-            rate,
-            requests: None,
-            duration_ms,
-            workers: 8,
-            log: false,
-        }
+        Self { ask, rate, requests: None, duration_ms, workers: 8, log: false }
     }
 
     /// `requests` requests, as fast as four workers can, for at most 30 s.
     pub const fn burst(ask: AskSpec, requests: u64) -> Self {
-        Self {
-            ask,
-            rate: 0,
-            requests: Some(requests),
-            duration_ms: 30_000,
-            workers: 4,
-            log: false,
-        }
+        Self { ask, rate: 0, requests: Some(requests), duration_ms: 30_000, workers: 4, log: false }
     }
 }
 
@@ -394,10 +300,7 @@ impl SocketError {
     pub fn of(call: &str, error: &io::Error) -> Self {
         let errno = match error.raw_os_error() {
             Some(libc_again)
-                if matches!(
-                    Errno::from_raw(libc_again),
-                    Errno::EAGAIN | Errno::EINPROGRESS
-                ) =>
+                if matches!(Errno::from_raw(libc_again), Errno::EAGAIN | Errno::EINPROGRESS) =>
             {
                 Errno::ETIMEDOUT as i32
             }
@@ -408,20 +311,12 @@ impl SocketError {
         } else {
             format!("{:?}", Errno::from_raw(errno))
         };
-        Self {
-            call: call.to_owned(),
-            errno,
-            name,
-        }
+        Self { call: call.to_owned(), errno, name }
     }
 
     /// A failure without an error number.
     pub fn named(call: &str, name: impl Into<String>) -> Self {
-        Self {
-            call: call.to_owned(),
-            errno: 0,
-            name: name.into(),
-        }
+        Self { call: call.to_owned(), errno: 0, name: name.into() }
     }
 }
 

@@ -13,6 +13,7 @@ mod lint;
 mod programs;
 mod reach;
 mod rooms;
+mod rules;
 mod setup;
 mod test;
 
@@ -45,6 +46,8 @@ enum Verb {
     Rooms,
     /// Check that every source file is compiled by some crate
     Reach,
+    /// List the rules of docs/behaviour.md, and what proves each
+    Rules(rules::Args),
     /// What CI runs: every level, with the exact list of skips
     Ci,
 }
@@ -67,6 +70,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Lab(args) => programs::lab(&args),
         Verb::Rooms => rooms::run(),
         Verb::Reach => reach::run(),
+        Verb::Rules(args) => rules::run(&args),
         Verb::Ci => test::run(&test::Args::default()),
     }
 }

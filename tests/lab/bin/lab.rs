@@ -78,12 +78,7 @@ fn main() -> Result<()> {
 
 /// Makes a lab and leaves it standing.
 fn up(nodes: u8, pods: u8, ports: &[u16]) -> Result<()> {
-    let lab = Lab::builder()
-        .nodes(nodes)
-        .pods(pods)
-        .ports(ports)
-        .keep()
-        .start()?;
+    let lab = Lab::builder().nodes(nodes).pods(pods).ports(ports).keep().start()?;
     let id = lab.id();
     drop(lab);
     print_places(&State::load(&id)?);
@@ -102,9 +97,7 @@ fn down(id: &RunId) -> Result<()> {
 fn down_unowned(all: bool) -> Result<()> {
     let mut removed = state::sweep()?;
     if all {
-        let unowned = State::all()
-            .into_iter()
-            .filter(|state| !state.owner.is_alive());
+        let unowned = State::all().into_iter().filter(|state| !state.owner.is_alive());
         for state in unowned {
             state::remove(&state.id)?;
             removed.push(state.id);
@@ -157,10 +150,9 @@ fn chosen(id: Option<&str>) -> Result<State> {
     match (all.pop(), all.len()) {
         (Some(state), 0) => Ok(state),
         (None, _) => bail!("no lab: `lab up` makes one"),
-        (Some(_), more) => bail!(
-            "there are {} labs: name one with --id (`lab pods` lists them)",
-            more + 1
-        ),
+        (Some(_), more) => {
+            bail!("there are {} labs: name one with --id (`lab pods` lists them)", more + 1)
+        }
     }
 }
 

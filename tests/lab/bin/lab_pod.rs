@@ -45,19 +45,11 @@ enum Verb {
 }
 
 fn main() -> Result<()> {
-    let Args {
-        cgroup,
-        netns,
-        verb,
-    } = Args::parse();
+    let Args { cgroup, netns, verb } = Args::parse();
     inside::enter(&cgroup, &Netns::named(netns))?;
     match verb {
         Verb::Exec { program } => inside::exec(&program),
-        Verb::Serve {
-            name,
-            ports,
-            raw_ports,
-        } => inside::serve::run(&name, &ports, &raw_ports),
+        Verb::Serve { name, ports, raw_ports } => inside::serve::run(&name, &ports, &raw_ports),
         Verb::Drive => inside::drive::run(),
     }
 }

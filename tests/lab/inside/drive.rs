@@ -35,9 +35,7 @@ pub fn run() -> Result<()> {
     let mut out = stdout().lock();
     for line in stdin().lock().lines() {
         let request: Request = serde_json::from_str(&line?)?;
-        let reply = drive
-            .obey(request)
-            .unwrap_or_else(|error| Reply::Failed { error });
+        let reply = drive.obey(request).unwrap_or_else(|error| Reply::Failed { error });
         writeln!(out, "{}", serde_json::to_string(&reply)?)?;
         out.flush()?;
     }
@@ -50,9 +48,7 @@ impl Drive {
         match request {
             Request::Open { spec } => {
                 let socket = exchange::open(&spec)?;
-                Ok(Reply::Opened {
-                    sock: self.keep(socket),
-                })
+                Ok(Reply::Opened { sock: self.keep(socket) })
             }
             Request::Ask { spec } => ask(&spec),
             Request::Close { sock } => {
@@ -62,10 +58,7 @@ impl Drive {
             Request::Accept { sock } => {
                 let (socket, from) = self.socket(sock)?.accept().map_err(named("accept"))?;
                 let from = exchange::internet(Ok(from), "accept")?;
-                Ok(Reply::Accepted {
-                    sock: self.keep(socket),
-                    from,
-                })
+                Ok(Reply::Accepted { sock: self.keep(socket), from })
             }
             Request::Load { spec } => {
                 let number = self.number();
@@ -74,9 +67,7 @@ impl Drive {
             }
             Request::LoadReport { task, stop } => {
                 let load = self.loads.get_mut(&task.0).ok_or_else(unknown)?;
-                Ok(Reply::Load {
-                    report: load.report(stop),
-                })
+                Ok(Reply::Load { report: load.report(stop) })
             }
             Request::Hold { spec } => {
                 let number = self.number();
@@ -85,9 +76,7 @@ impl Drive {
             }
             Request::HoldReport { task, stop } => {
                 let hold = self.holds.get_mut(&task.0).ok_or_else(unknown)?;
-                Ok(Reply::Hold {
-                    report: hold.report(stop),
-                })
+                Ok(Reply::Hold { report: hold.report(stop) })
             }
             request => self.on_socket(request),
         }
@@ -97,25 +86,17 @@ impl Drive {
     fn on_socket(&self, request: Request) -> Result<Reply, SocketError> {
         match request {
             Request::Connect { sock, to } => {
-                self.socket(sock)?
-                    .connect(&to.into())
-                    .map_err(named("connect"))?;
+                self.socket(sock)?.connect(&to.into()).map_err(named("connect"))?;
             }
             Request::Listen { sock } => self.socket(sock)?.listen(128).map_err(named("listen"))?,
             Request::Send { sock, data } => {
-                self.socket(sock)?
-                    .send(data.as_bytes())
-                    .map_err(named("send"))?;
+                self.socket(sock)?.send(data.as_bytes()).map_err(named("send"))?;
             }
             Request::SendTo { sock, to, data } => {
-                self.socket(sock)?
-                    .send_to(data.as_bytes(), &to.into())
-                    .map_err(named("sendto"))?;
+                self.socket(sock)?.send_to(data.as_bytes(), &to.into()).map_err(named("sendto"))?;
             }
             Request::ShutdownWrite { sock } => {
-                self.socket(sock)?
-                    .shutdown(Shutdown::Write)
-                    .map_err(named("shutdown"))?;
+                self.socket(sock)?.shutdown(Shutdown::Write).map_err(named("shutdown"))?;
             }
             Request::RecvFrom { sock } => {
                 let (data, from) = exchange::receive(self.socket(sock)?)?;

@@ -26,12 +26,8 @@ pub(super) fn open(spec: &SocketSpec) -> Result<Socket, SocketError> {
     };
     let socket = Socket::new(domain, kind, Some(protocol)).map_err(named("socket"))?;
     let limit = Some(Duration::from_millis(spec.timeout_ms.max(1)));
-    socket
-        .set_read_timeout(limit)
-        .map_err(named("setsockopt"))?;
-    socket
-        .set_write_timeout(limit)
-        .map_err(named("setsockopt"))?;
+    socket.set_read_timeout(limit).map_err(named("setsockopt"))?;
+    socket.set_write_timeout(limit).map_err(named("setsockopt"))?;
     if spec.kind != Kind::Udp {
         socket.set_tcp_nodelay(true).map_err(named("setsockopt"))?;
     }
@@ -72,17 +68,8 @@ pub(super) fn again(socket: &Socket, spec: &AskSpec, text: &str) -> Result<Answe
             format!("asked {text:?}, answered {:?}", echo.text),
         ));
     }
-    let peer = if spec.unconnected {
-        None
-    } else {
-        Some(peer_name(socket)?)
-    };
-    Ok(Answer {
-        echo,
-        local: sock_name(socket)?,
-        peer,
-        from,
-    })
+    let peer = if spec.unconnected { None } else { Some(peer_name(socket)?) };
+    Ok(Answer { echo, local: sock_name(socket)?, peer, from })
 }
 
 /// `getpeername(2)`.
@@ -101,9 +88,7 @@ pub(super) fn internet(
     call: &str,
 ) -> Result<SocketAddr, SocketError> {
     let address = result.map_err(named(call))?;
-    address
-        .as_socket()
-        .ok_or_else(|| SocketError::named(call, "no internet address"))
+    address.as_socket().ok_or_else(|| SocketError::named(call, "no internet address"))
 }
 
 /// Ends a connection so that the peer sees it at once, whoever else has the fd.
@@ -124,9 +109,7 @@ fn datagram(
     line: &str,
 ) -> Result<(String, Option<SocketAddr>), SocketError> {
     if spec.unconnected {
-        socket
-            .send_to(line.as_bytes(), &spec.to.into())
-            .map_err(named("sendto"))?;
+        socket.send_to(line.as_bytes(), &spec.to.into()).map_err(named("sendto"))?;
     } else {
         socket.send(line.as_bytes()).map_err(named("send"))?;
     }
@@ -137,16 +120,11 @@ fn datagram(
 pub(super) fn receive(socket: &Socket) -> Result<(String, Option<SocketAddr>), SocketError> {
     let mut buffer = [0; 4096];
     let received = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut buffer);
-    let (length, from) = received
-        .map_err(io::Error::from)
-        .map_err(named("recvfrom"))?;
+    let (length, from) = received.map_err(io::Error::from).map_err(named("recvfrom"))?;
     let bytes = buffer.get(..length).unwrap_or_default();
     let source = from.and_then(|from| {
         let v4 = from.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-        v4.or_else(|| {
-            from.as_sockaddr_in6()
-                .map(|v6| SocketAddr::V6((*v6).into()))
-        })
+        v4.or_else(|| from.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
     });
     Ok((String::from_utf8_lossy(bytes).into_owned(), source))
 }

@@ -35,10 +35,7 @@ impl Hold {
     /// Opens the connections one after another, then lets each live on a
     /// thread of its own.
     pub(super) fn start(spec: &HoldSpec) -> Self {
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            report: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), report: Mutex::default() });
         let mut threads = Vec::new();
         for connection in 0..spec.connections {
             let opened = exchange::ask(&spec.ask, "hello");
@@ -82,10 +79,7 @@ impl Shared {
                 if other == pod {
                     Ok(())
                 } else {
-                    Err(SocketError::named(
-                        "hold",
-                        format!("now answered by {other}"),
-                    ))
+                    Err(SocketError::named("hold", format!("now answered by {other}")))
                 }
             });
             match same {
@@ -125,12 +119,7 @@ impl Shared {
     /// Notes the end of a connection.
     fn broken(&self, connection: u32, pod: Option<&str>, error: SocketError) {
         let pod = pod.map(str::to_owned);
-        self.report().breaks.push(Break {
-            connection,
-            pod,
-            at_ns: monotonic_ns(),
-            error,
-        });
+        self.report().breaks.push(Break { connection, pod, at_ns: monotonic_ns(), error });
     }
 
     /// The report, whatever happened to another thread.

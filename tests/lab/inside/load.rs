@@ -58,10 +58,7 @@ impl Load {
             let shared = Arc::clone(&shared);
             thread::spawn(move || shared.work())
         });
-        Self {
-            workers: workers.collect(),
-            shared,
-        }
+        Self { workers: workers.collect(), shared }
     }
 
     /// The report so far; `stop` ends the load first.
@@ -77,11 +74,7 @@ impl Load {
         let mut tally = self.shared.tally();
         tally.latencies.sort_unstable();
         let latency_us = [50, 90, 99, 100].map(|percent| percentile(&tally.latencies, percent));
-        let mut report = LoadReport {
-            ended,
-            latency_us,
-            ..tally.report.clone()
-        };
+        let mut report = LoadReport { ended, latency_us, ..tally.report.clone() };
         if !ended {
             // The log may be long: it comes once, at the end.
             report.log.clear();
@@ -102,11 +95,7 @@ impl Shared {
             let pod = outcome.map(|(_, answer)| answer.echo.pod);
             self.tally().count(&pod, latency, end_ns);
             if self.spec.log {
-                self.tally().report.log.push(LoggedRequest {
-                    start_ns,
-                    end_ns,
-                    pod: pod.ok(),
-                });
+                self.tally().report.log.push(LoggedRequest { start_ns, end_ns, pod: pod.ok() });
             }
         }
         self.running.fetch_sub(1, Ordering::Release);

@@ -58,9 +58,7 @@ pub fn run(name: &str, ports: &[u16], raw_ports: &[u16]) -> Result<()> {
 /// A listening TCP socket.
 fn listen(address: SocketAddr) -> Result<TcpListener> {
     let socket = bind(address, Type::STREAM, Protocol::TCP)?;
-    socket
-        .listen(BACKLOG)
-        .with_context(|| format!("listening on {address}"))?;
+    socket.listen(BACKLOG).with_context(|| format!("listening on {address}"))?;
     Ok(socket.into())
 }
 
@@ -73,9 +71,7 @@ fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> Result<Socket> {
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
     }
-    socket
-        .bind(&address.into())
-        .with_context(|| format!("binding to {address}"))?;
+    socket.bind(&address.into()).with_context(|| format!("binding to {address}"))?;
     Ok(socket)
 }
 
@@ -176,21 +172,14 @@ fn echo_raw(listener: &TcpListener) {
 
 /// An [`Echo`] as a line.
 fn echo(pod: &str, client: SocketAddr, text: &str) -> String {
-    let echo = Echo {
-        pod: pod.to_owned(),
-        client,
-        text: text.to_owned(),
-    };
+    let echo = Echo { pod: pod.to_owned(), client, text: text.to_owned() };
     let mut line = serde_json::to_string(&echo).unwrap_or_default();
     line.push('\n');
     line
 }
 
 /// The wildcard address of each family.
-const ANY: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-];
+const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 /// Connections that may wait for accept.
 const BACKLOG: i32 = 1024;
 /// Stack of a connection's thread: thousands of held connections must fit.
