@@ -10,7 +10,10 @@ use std::{
 };
 
 use lab::{
-    Lab, cgroup, netns,
+    Lab, cgroup,
+    manifests::Manifests,
+    netns,
+    objects::{self, Port},
     state::{self, State},
     wire::{AskSpec, Family, HoldSpec, Kind, LoadSpec, SocketSpec},
 };
@@ -197,6 +200,32 @@ fn pods_come_and_go() {
     assert!(!pod.netns.path().exists() && !pod.cgroup.exists());
     let again = lab.add_pod(lab.node("node-2").unwrap(), "later").unwrap();
     assert_eq!(again.v4, pod.v4, "addresses are free again");
+}
+
+#[test]
+fn manifests_hold_the_service_its_slices_and_the_nodes() {
+    need_lab!();
+    let lab = Lab::builder().ports(&[]).start().unwrap();
+    let manifests = Manifests::of(&lab).unwrap();
+    let ips = ["10.96.0.10".parse().unwrap(), "fd00:10:96::10".parse().unwrap()];
+    let service = objects::service("web", &ips, &Port::both(80, 8080));
+    let mut web = manifests.expose(&lab, service, &lab.pods()).unwrap();
+    let read = || fs::read_to_string(manifests.dir().join("service-web.yaml")).unwrap();
+    let nodes = fs::read_to_string(manifests.dir().join("nodes.yaml")).unwrap();
+    assert_eq!(nodes.matches("kind: Node").count(), 2, "{nodes}");
+    let text = read();
+    assert_eq!(text.matches("kind: EndpointSlice").count(), 2, "{text}");
+    assert_eq!(text.matches("ready: true").count(), 8, "{text}");
+    assert!(text.contains("10.244.2.11") && text.contains("fd00:10:244:2::b"), "{text}");
+    let pod = lab.pod("pod-2-2").unwrap();
+    web.drain(&pod).unwrap();
+    web.write().unwrap();
+    assert_eq!(read().matches("terminating: true").count(), 2);
+    web.take_out(&pod);
+    web.write().unwrap();
+    assert!(!read().contains("10.244.2.11"));
+    web.withdraw().unwrap();
+    assert!(!manifests.dir().join("service-web.yaml").exists());
 }
 
 #[test]

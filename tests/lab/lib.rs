@@ -42,19 +42,24 @@
 //! | [`Lab`], [`node`], [`pod`], [`place`] | the cluster and where processes run |
 //! | [`driver`], [`wire`] | sockets in a pod, loads, held connections |
 //! | [`inside`] | the other end of those: the `lab-pod` program |
+//! | [`agent`], [`manifests`], [`objects`] | `lb-agent` on a node, and the objects it reads from files |
 //! | [`tools`] | etcd, kube-apiserver and friends, built once from `tests/tools` |
 
 pub mod address;
+pub mod agent;
 mod bpffs;
 mod build;
 pub mod cgroup;
 pub mod driver;
 mod fabric;
+pub mod http;
 pub mod id;
 pub mod inside;
 mod lines;
+pub mod manifests;
 pub mod netns;
 pub mod node;
+pub mod objects;
 pub mod place;
 pub mod pod;
 pub mod process;
