@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bless;
 mod build;
 mod command;
+mod deny;
 mod lint;
 mod programs;
 mod reach;
@@ -49,7 +50,11 @@ enum Verb {
     /// List the rules of docs/behaviour.md, and what proves each
     Rules(rules::Args),
     /// What CI runs: every level, with the exact list of skips
-    Ci,
+    Ci {
+        /// Also run cargo-deny, building it first if it is not there
+        #[arg(long)]
+        deny: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,6 +76,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Rooms => rooms::run(),
         Verb::Reach => reach::run(),
         Verb::Rules(args) => rules::run(&args),
-        Verb::Ci => test::run(&test::Args::default()),
+        Verb::Ci { deny } => {
+            if deny {
+                deny::all()?;
+            }
+            test::run(&test::Args::default())
+        }
     }
 }

@@ -45,7 +45,14 @@ pub(crate) const ROOMS: &[Room] = &[
     Room {
         name: "lb-ebpf",
         places: &["lb-ebpf/src"],
-        crates: Crates::Only(&["core", "lb_common", "aya_ebpf", "aya_log_ebpf", "network_types"]),
+        crates: Crates::Only(&[
+            "core",
+            "lb_common",
+            "aya_ebpf",
+            "aya_log_ebpf",
+            "bytemuck",
+            "network_types",
+        ]),
         never: &[],
     },
     Room {

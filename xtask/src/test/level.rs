@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command, lint, reach, rooms,
+    command, deny, lint, reach, rooms,
     setup::{self, Requirement},
 };
 
@@ -113,6 +113,7 @@ const fn rooted(
 const LEVELS: &[Level] = &[
     check("fmt", lint::fmt),
     check("rooms", rooms::check),
+    check("deny", deny::duplicates),
     Level { rung: "L0", ..check("layout", lint::layout) },
     check("reach", reach::check),
     check("clippy", lint::clippy),
