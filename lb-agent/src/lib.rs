@@ -6,4 +6,6 @@
 //! source ─► model::Snapshot ─► plan::compile ─► plan::diff ─► datapath
 //! ```
 
+pub mod datapath;
 pub mod model;
+pub mod plan;

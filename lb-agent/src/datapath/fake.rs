@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The maps in memory, with faults that come when a seed says so.
+
+use std::{collections::BTreeMap, io};
+
+use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN};
+
+use super::{Datapath, Error, Failed, at_least};
+use crate::plan::{op::Op, tables::Tables};
+
+/// Maps in memory. Public fields, so that a test can do to them what others do to a
+/// kernel's maps.
+#[derive(Clone, Debug)]
+pub struct Fake {
+    /// What is in the maps.
+    pub tables: Tables,
+    /// How much fits.
+    pub capacities: Capacities,
+    /// Whether [`Datapath::grow`] gives what is asked for.
+    pub grows: bool,
+    /// BACKEND_LOAD, by backend.
+    pub loads: BTreeMap<u32, u64>,
+    /// Of 100 hash map writes, graces and dumps, how many fail.
+    pub faults_percent: u64,
+    /// Everything fails after so many executed ops: the agent was killed there.
+    pub crash_after: Option<u64>,
+    /// Ops executed so far, graces among them.
+    pub ops: u64,
+    /// Ops executed so far, graces left out.
+    pub writes: u64,
+    random: u64,
+}
+
+impl Fake {
+    /// Empty maps of the smallest sizes. The seed alone decides when faults come.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            tables: Tables::default(),
+            capacities: Capacities::MINIMUM,
+            grows: true,
+            loads: BTreeMap::new(),
+            faults_percent: 0,
+            crash_after: None,
+            ops: 0,
+            writes: 0,
+            random: seed | 1,
+        }
+    }
+
+    fn execute(&mut self, op: &Op) -> Result<(), Error> {
+        self.fail_if_crashed()?;
+        // Plain stores into mapped memory cannot fail; system calls can.
+        if let Some((map, room)) = self.system_call(op) {
+            self.fail_by_chance("update", map)?;
+            if !room {
+                let source = io::Error::from_raw_os_error(ARGUMENT_LIST_TOO_LONG);
+                return Err(Error::Map { operation: "update", map, source });
+            }
+        }
+        self.tables.apply(op);
+        self.ops += 1;
+        self.writes += u64::from(op.is_write());
+        Ok(())
+    }
+
+    /// The map that an op needs a system call for, and whether it has room for the op.
+    fn system_call(&self, op: &Op) -> Option<(&'static str, bool)> {
+        let Tables { frontends4, frontends6, names, members, node_addresses, .. } = &self.tables;
+        let fits = |held: usize, limit: u32| held < limit as usize;
+        Some(match op {
+            Op::Frontend4 { key, value } => {
+                let known = value.is_none() || frontends4.contains_key(key);
+                (maps::FRONTENDS4, known || fits(frontends4.len(), self.capacities.frontends))
+            }
+            Op::Frontend6 { key, value } => {
+                let known = value.is_none() || frontends6.contains_key(key);
+                (maps::FRONTENDS6, known || fits(frontends6.len(), self.capacities.frontends))
+            }
+            Op::Name { id, text } => {
+                let known = text.is_none() || names.contains_key(id);
+                (maps::NAMES, known || fits(names.len(), self.capacities.services))
+            }
+            Op::Member { key, member } => {
+                let known = member.is_none() || members.contains_key(key);
+                (maps::MEMBERS, known || fits(members.len(), self.capacities.backends))
+            }
+            Op::NodeAddress { address, present } => {
+                let known = !present || node_addresses.contains(address);
+                (maps::NODE_ADDRS, known || fits(node_addresses.len(), NODE_ADDRS_LEN))
+            }
+            Op::Slots { base, slots } => {
+                let end = u64::from(*base) + slots.len() as u64;
+                return (end > u64::from(self.capacities.slots)).then_some((maps::SLOTS, false));
+            }
+            Op::Service { index, .. } => {
+                return (*index >= self.capacities.services).then_some((maps::SERVICES, false));
+            }
+            Op::Backend { index, .. } => {
+                return (*index >= self.capacities.backends).then_some((maps::BACKENDS, false));
+            }
+            Op::Grace => ("none", true),
+            Op::Life { .. }
+            | Op::BackendFlags { .. }
+            | Op::Rules { .. }
+            | Op::Inside { .. }
+            | Op::Outside { .. }
+            | Op::NodePort { .. } => return None,
+        })
+    }
+
+    fn fail_if_crashed(&self) -> Result<(), Error> {
+        if self.crash_after.is_some_and(|limit| self.ops >= limit) {
+            let source = io::Error::from(io::ErrorKind::BrokenPipe);
+            return Err(Error::Map { operation: "reach", map: "any", source });
+        }
+        Ok(())
+    }
+
+    fn fail_by_chance(&mut self, operation: &'static str, map: &'static str) -> Result<(), Error> {
+        // xorshift64 (Marsaglia 2003): a seeded source of bits is all that is needed.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        if self.random % 100 < self.faults_percent {
+            let source = io::Error::from(io::ErrorKind::OutOfMemory);
+            return Err(Error::Map { operation, map, source });
+        }
+        Ok(())
+    }
+}
+
+impl Datapath for Fake {
+    fn capacities(&self) -> Capacities {
+        self.capacities
+    }
+
+    fn dump(&mut self) -> Result<Tables, Error> {
+        self.fail_if_crashed()?;
+        self.fail_by_chance("read", maps::FRONTENDS4)?;
+        Ok(self.tables.clone())
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<(), Failed> {
+        for (done, op) in ops.iter().enumerate() {
+            self.execute(op).map_err(|source| Failed { done, source })?;
+        }
+        Ok(())
+    }
+
+    fn load(&self, backend: u32) -> u64 {
+        self.loads.get(&backend).copied().unwrap_or(0)
+    }
+
+    fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error> {
+        self.fail_if_crashed()?;
+        if self.grows {
+            self.capacities = at_least(&self.capacities, wanted);
+        }
+        Ok(self.grows)
+    }
+}
+
+/// E2BIG: what a hash map says that is full.
+const ARGUMENT_LIST_TOO_LONG: i32 = 7;

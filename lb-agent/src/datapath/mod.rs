@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The maps that ops are executed on: the kernel's, or a fake in memory.
+//!
+//! Invariant: this room decides nothing. It executes ops in their order and says how far it
+//! came.
+
+pub mod fake;
+
+use std::io;
+
+use lb_common::maps::Capacities;
+
+use crate::plan::{op::Op, tables::Tables};
+
+/// Something that holds the maps.
+pub trait Datapath {
+    /// How many elements each map can hold now.
+    fn capacities(&self) -> Capacities;
+
+    /// Everything that the agent owns, as it is now. Waits for a grace period first, so that
+    /// no program still uses what the dump does not name: the caller may give it away.
+    fn dump(&mut self) -> Result<Tables, Error>;
+
+    /// Executes ops in their order, up to the first that fails. Ops that follow each other
+    /// and write the same hash map may go to the kernel in one batch, in any order among
+    /// themselves.
+    fn apply(&mut self, ops: &[Op]) -> Result<(), Failed>;
+
+    /// BACKEND_LOAD: how many sockets use a backend.
+    fn load(&self, backend: u32) -> u64;
+
+    /// Makes room for at least `wanted` by a new generation of maps with the same contents.
+    /// `false`: there is no more room to be had. The caller dumps again after `true`.
+    fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error>;
+}
+
+/// How far [`Datapath::apply`] came.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}; {done} ops were executed before")]
+pub struct Failed {
+    /// This many ops were executed. The next one was not; of what follows it, nothing was.
+    pub done: usize,
+    /// Why.
+    #[source]
+    pub source: Error,
+}
+
+/// An operation on the maps that failed. All are worth trying again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A map could not be read or written.
+    #[error("cannot {operation} map {map}: {source}")]
+    Map {
+        /// What was tried: `read`, `update`, `delete from`, `create`.
+        operation: &'static str,
+        /// The map's name.
+        map: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The grace period did not come.
+    #[error("cannot wait for a grace period: {source}")]
+    Grace {
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The larger of two sizes, map by map.
+pub fn at_least(have: &Capacities, wanted: &Capacities) -> Capacities {
+    Capacities {
+        frontends: have.frontends.max(wanted.frontends),
+        services: have.services.max(wanted.services),
+        slots: have.slots.max(wanted.slots),
+        backends: have.backends.max(wanted.backends),
+        sockets: have.sockets.max(wanted.sockets),
+        sockets_over: have.sockets_over.max(wanted.sockets_over),
+        affinity: have.affinity.max(wanted.affinity),
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The kernel programs' decision over tables in memory: for `explain` and for tests.
+
+use std::cell::RefCell;
+
+use foldhash::HashMap;
+use lb_common::{
+    addr::Addr,
+    affinity::{AffinityKey, AffinityPin, Member, MemberKey},
+    backend::Backend,
+    counter::Counter,
+    key::{FrontendKey4, FrontendKey6, FrontendValue},
+    maps::node_port_index,
+    slot::Slot,
+    translate::{Maps, Scope, ServiceView},
+};
+
+use super::tables::Tables;
+
+/// Reads only: a decision over these maps finds no pin, and keeps none.
+impl Maps for Tables {
+    fn frontend4(&self, key: &FrontendKey4) -> Option<FrontendValue> {
+        self.frontends4.get(key).copied()
+    }
+
+    fn frontend6(&self, key: &FrontendKey6) -> Option<FrontendValue> {
+        self.frontends6.get(key).copied()
+    }
+
+    fn node_port(&self, row: u32, port: u16, ipv6: bool) -> u32 {
+        self.node_port(node_port_index(row, port), ipv6)
+    }
+
+    fn is_node_address(&self, address: &Addr) -> bool {
+        self.node_addresses.contains(address)
+    }
+
+    fn service(&self, index: u32, scope: Scope) -> Option<ServiceView> {
+        let record = self.services.at(index);
+        let set = match scope {
+            Scope::Inside => record.inside,
+            Scope::Outside => record.outside,
+        };
+        let (flags, affinity_secs, id) = (record.flags, record.affinity_secs, record.id);
+        Some(ServiceView { set, flags, affinity_secs, id })
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot> {
+        Some(self.slots.at(index))
+    }
+
+    fn backend(&self, index: u32) -> Option<Backend> {
+        Some(self.backends.at(index))
+    }
+
+    fn pin(&self, _: &AffinityKey) -> Option<AffinityPin> {
+        None
+    }
+
+    fn set_pin(&self, _: &AffinityKey, _: AffinityPin) -> bool {
+        true
+    }
+
+    fn member(&self, key: &MemberKey) -> Option<Member> {
+        self.members.get(key).copied()
+    }
+
+    fn count(&self, _: Counter) {}
+}
+
+/// Tables together with AFFINITY and what was counted: what the programs write.
+#[derive(Debug)]
+pub struct Playground<'a> {
+    tables: &'a Tables,
+    /// AFFINITY; may be filled beforehand.
+    pub pins: RefCell<HashMap<AffinityKey, AffinityPin>>,
+    /// What was counted beside the verdicts, in order.
+    pub counted: RefCell<Vec<Counter>>,
+}
+
+impl<'a> Playground<'a> {
+    /// Without pins.
+    pub fn new(tables: &'a Tables) -> Self {
+        Self { tables, pins: RefCell::default(), counted: RefCell::default() }
+    }
+}
+
+impl Maps for Playground<'_> {
+    fn frontend4(&self, key: &FrontendKey4) -> Option<FrontendValue> {
+        self.tables.frontend4(key)
+    }
+
+    fn frontend6(&self, key: &FrontendKey6) -> Option<FrontendValue> {
+        self.tables.frontend6(key)
+    }
+
+    fn node_port(&self, row: u32, port: u16, ipv6: bool) -> u32 {
+        Maps::node_port(self.tables, row, port, ipv6)
+    }
+
+    fn is_node_address(&self, address: &Addr) -> bool {
+        self.tables.is_node_address(address)
+    }
+
+    fn service(&self, index: u32, scope: Scope) -> Option<ServiceView> {
+        self.tables.service(index, scope)
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot> {
+        self.tables.slot(index)
+    }
+
+    fn backend(&self, index: u32) -> Option<Backend> {
+        self.tables.backend(index)
+    }
+
+    fn pin(&self, key: &AffinityKey) -> Option<AffinityPin> {
+        self.pins.borrow().get(key).copied()
+    }
+
+    fn set_pin(&self, key: &AffinityKey, pin: AffinityPin) -> bool {
+        self.pins.borrow_mut().insert(*key, pin);
+        true
+    }
+
+    fn member(&self, key: &MemberKey) -> Option<Member> {
+        self.tables.member(key)
+    }
+
+    fn count(&self, counter: Counter) {
+        self.counted.borrow_mut().push(counter);
+    }
+}

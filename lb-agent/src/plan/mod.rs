@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The functional core: from a snapshot of the cluster to ordered writes of the kernel's maps.
+//!
+//! It owns every rule that decides which sockets go where, and every index, id and region in
+//! the maps. It never does I/O, reads no clock, logs nothing: data in, data out.
+//!
+//! ```text
+//! Snapshot ─► compile ─► Desired ─► diff (against Tables) ─► Op, Op, Op ─► datapath
+//! ```
+
+pub mod eligible;
+pub mod lookup;
+pub mod op;
+pub mod refs;
+pub mod tables;
+pub mod topology;
+
+#[cfg(test)]
+mod fixture;
