@@ -8,8 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build::{self, Profile},
-    command,
-    setup::{self, Requirement},
+    command, setup,
     test::level,
 };
 
@@ -28,11 +27,11 @@ pub(crate) struct Args {
 ///
 /// When something is missing, does not build, or the program cannot be started.
 pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
-    let mut needs = vec![&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL];
+    setup::need(&[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL])?;
     if args.rest.iter().any(|word| word == "--cluster") {
-        needs.push(&setup::GO);
+        control_plane(Profile::Release)?;
     }
-    run("demo", Profile::Release, &needs, args)
+    run("demo", Profile::Release, args)
 }
 
 /// The benchmark, with kube-proxy as its baseline.
@@ -41,9 +40,9 @@ pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
 ///
 /// As [`demo`].
 pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
-    let needs =
-        [&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::GO, &setup::NFT, &setup::IPTABLES];
-    run("bench", Profile::Release, &needs, args)
+    setup::need(&[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::NFT, &setup::IPTABLES])?;
+    control_plane(Profile::Release)?;
+    run("bench", Profile::Release, args)
 }
 
 /// The lab, to stand in and look around.
@@ -52,18 +51,30 @@ pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
 ///
 /// As [`demo`].
 pub(crate) fn lab(args: &Args) -> Result<ExitCode> {
-    run("lab", Profile::Debug, &[&setup::BPFFS, &setup::CGROUP2, &setup::IP], args)
+    setup::need(&[&setup::BPFFS, &setup::CGROUP2, &setup::IP])?;
+    run("lab", Profile::Debug, args)
 }
 
-/// Builds `program` and the agent, and runs it with `args`; its exit code becomes ours.
-fn run(program: &str, profile: Profile, needs: &[&Requirement], args: &Args) -> Result<ExitCode> {
+/// Makes sure that the control plane's programs are built, minutes with a cold cache, before
+/// something with a time limit waits for them.
+///
+/// # Errors
+///
+/// When Go is missing, or they do not build.
+pub(crate) fn control_plane(profile: Profile) -> Result<()> {
+    setup::need(&[&setup::GO])?;
+    build::bins(profile, &["lab"])?;
+    command::run(command::command(build::path(profile, "lab")).arg("tools"))
+}
+
+/// Builds `program` with what it runs, and runs it with `args`; its exit code becomes ours.
+fn run(program: &str, profile: Profile, args: &Args) -> Result<ExitCode> {
     let manifest = fs::read_to_string(command::root().join("tests/Cargo.toml"))
         .context("tests/Cargo.toml cannot be read")?;
     if !level::names_in(&manifest, "[[bin]]").iter().any(|name| name == program) {
         bail!("crate lb-tests has no program `{program}`: add a [[bin]] to tests/Cargo.toml");
     }
-    setup::need(needs)?;
-    build::bins(profile, &["lb-agent", program])?;
+    build::bins(profile, &["lb-agent", "lab-pod", program])?;
     let mut command = command::command(build::path(profile, program));
     command.args(&args.rest).env("LB_AGENT", build::path(profile, "lb-agent"));
     let status = command

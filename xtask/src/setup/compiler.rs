@@ -3,7 +3,7 @@
 //! of `core` for a target that no toolchain ships compiled.
 
 use std::{
-    env,
+    env::{self, consts::ARCH},
     path::{Path, PathBuf},
 };
 
@@ -82,11 +82,12 @@ fn nightly_with_source() -> Option<PathBuf> {
     let home = env::var_os("RUSTUP_HOME")
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".rustup")))?;
+    let name = format!("nightly-{ARCH}-");
     home.join("toolchains")
         .read_dir()
         .ok()?
         .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("nightly-"))
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
         .map(|entry| entry.path())
         .find(|sysroot| has_core(sysroot))
 }

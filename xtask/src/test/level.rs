@@ -22,6 +22,8 @@ pub(crate) struct Level {
     pub(crate) needs: &'static [&'static Requirement],
     /// Whether it needs root.
     pub(crate) root: bool,
+    /// Whether it needs the programs of a Kubernetes control plane.
+    pub(crate) control_plane: bool,
     /// Whether what its tests print is worth reading when they pass (measured figures).
     pub(crate) show_output: bool,
 }
@@ -93,12 +95,20 @@ impl Level {
 
 /// A check of ours.
 const fn check(name: &'static str, run: fn() -> Result<()>) -> Level {
-    Level { name, rung: "", kind: Kind::Check(run), needs: &[], root: false, show_output: false }
+    Level { kind: Kind::Check(run), ..target(name, "") }
 }
 
 /// A target of lb-tests that needs no root.
 const fn target(name: &'static str, rung: &'static str) -> Level {
-    Level { name, rung, kind: Kind::Target, needs: &[], root: false, show_output: false }
+    Level {
+        name,
+        rung,
+        kind: Kind::Target,
+        needs: &[],
+        root: false,
+        control_plane: false,
+        show_output: false,
+    }
 }
 
 /// A target of lb-tests that makes namespaces, cgroups and programs.
@@ -107,7 +117,12 @@ const fn rooted(
     rung: &'static str,
     needs: &'static [&'static Requirement],
 ) -> Level {
-    Level { name, rung, kind: Kind::Target, needs, root: true, show_output: false }
+    Level { needs, root: true, ..target(name, rung) }
+}
+
+/// A target of lb-tests that runs a control plane, and whose figures are worth reading.
+const fn clustered(name: &'static str, rung: &'static str) -> Level {
+    Level { control_plane: true, show_output: true, ..rooted(name, rung, CLUSTER) }
 }
 
 const LEVELS: &[Level] = &[
@@ -118,7 +133,7 @@ const LEVELS: &[Level] = &[
     check("reach", reach::check),
     check("clippy", lint::clippy),
     check("doc", lint::doc),
-    Level { rung: "L1", kind: Kind::Units, ..target("unit", "L1") },
+    Level { kind: Kind::Units, ..target("unit", "L1") },
     target("golden", "L2"),
     target("converge", "L3"),
     rooted("programs", "L4", KERNEL),
@@ -126,8 +141,8 @@ const LEVELS: &[Level] = &[
     rooted("packets", "L5", LAB),
     rooted("cli", "L5", LAB),
     rooted("lab", "L5", LAB),
-    Level { show_output: true, ..rooted("restart", "L6", LAB) },
-    Level { show_output: true, ..rooted("cluster", "L7", CLUSTER) },
+    clustered("restart", "L6"),
+    clustered("cluster", "L7"),
     rooted("guests", "L8", KERNEL),
 ];
 
@@ -140,7 +155,6 @@ const CLUSTER: &[&Requirement] = &[
     &setup::IP,
     &setup::BPFTOOL,
     &setup::CURL,
-    &setup::GO,
     &setup::NFT,
     &setup::IPTABLES,
 ];

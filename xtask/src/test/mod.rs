@@ -17,7 +17,7 @@ use self::{
 };
 use crate::{
     build::{self, Profile, WORKSPACE},
-    command, setup,
+    command, programs, setup,
 };
 
 mod harness;
@@ -107,6 +107,12 @@ impl Level {
         if let Err(error) = setup::need(self.needs) {
             eprintln!("{error:#}");
             return Ok(self.skipped("something it needs is missing: run `cargo xtask setup`"));
+        }
+        if self.control_plane
+            && let Err(error) = programs::control_plane(Profile::Debug)
+        {
+            eprintln!("{error:#}");
+            return Ok(self.skipped("the control plane cannot be built: see above"));
         }
         match self.kind {
             Kind::Check(check) => Ok(checked(check)),
