@@ -134,7 +134,8 @@ pub(crate) const UNSAFE: &[&str] = &[
 /// The only files that turn byte orders into each other.
 pub(crate) const BYTE_ORDER: &[&str] = &["lb-common/src/be.rs", "lb-common/src/addr.rs"];
 
-const PURE_CRATES: &[&str] = &["std", "core", "lb_common", "ipnet", "thiserror", "bitflags"];
+const PURE_CRATES: &[&str] =
+    &["std", "core", "lb_common", "ipnet", "thiserror", "bitflags", "foldhash"];
 
 /// What model must not use: what plan must not, and plan itself.
 const PURE_MODEL: &[(&str, &str)] = &[

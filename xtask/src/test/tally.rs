@@ -100,10 +100,8 @@ impl Reading {
             let test = test.clone();
             return self.success_line(line, test.as_deref());
         }
-        if let Some(test) =
-            line.strip_prefix("test ").and_then(|line| line.split_once(" ... ignored"))
-        {
-            self.skip(test.0, "marked #[ignore]");
+        if let Some((test, why)) = ignored(line) {
+            self.skip(test, why);
         }
         true
     }
@@ -151,6 +149,13 @@ fn count(result: &str, what: &str) -> usize {
         .unwrap_or(0)
 }
 
+/// `test a::b ... ignored, only by hand` → (`a::b`, `only by hand`).
+fn ignored(line: &str) -> Option<(&str, &str)> {
+    let (test, why) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
+    let why = why.trim_start_matches([',', ' ']);
+    Some((test, if why.is_empty() { "marked #[ignore]" } else { why }))
+}
+
 /// `---- sockets::udp stdout ----` → `sockets::udp`.
 fn heading(line: &str) -> Option<&str> {
     line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
@@ -165,7 +170,7 @@ running 4 tests
 test a ... ok
 test b ... ok
 test c ... FAILED
-test d ... ignored
+test d ... ignored, only by hand
 
 successes:
 
@@ -202,7 +207,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
                 passed: 1,
                 failed: 1,
                 skips: vec![
-                    skip("sockets::d", "marked #[ignore]"),
+                    skip("sockets::d", "only by hand"),
                     skip("sockets::b", "this kernel has no MPTCP"),
                 ],
             }
