@@ -8,9 +8,14 @@
 //! Snapshot ─► compile ─► Desired ─► diff (against Tables) ─► Op, Op, Op ─► datapath
 //! ```
 
+pub mod claims;
+pub mod compile;
+pub mod demand;
+pub mod desired;
 pub mod eligible;
 pub mod lookup;
 pub mod op;
+pub mod port;
 pub mod refs;
 pub mod tables;
 pub mod topology;

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A service port of one family, compiled: what its frontends are and whom they lead to.
+
+use std::{fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
+
+use lb_common::{
+    addr::Addr,
+    be::Be16,
+    key::{FrontendKey4, FrontendKey6},
+    maps::node_port_index,
+    protocol::Protocol,
+    service::{FrontendKind, ServiceFlags, SetWord},
+};
+
+use super::eligible::{Candidate, Endpoints, Role};
+use crate::model::{Family, ObjectName, service::TrafficPolicy};
+
+/// A service port of one family: the unit that has an id, sets and records of its own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Port {
+    /// Whose it is and what it is called.
+    pub owner: Arc<Owner>,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// The frontends that it wants, in order.
+    pub claims: Box<[(Frontend, FrontendKind)]>,
+    /// The endpoints that it has.
+    pub endpoints: Endpoints,
+    /// Which set clients of the ClusterIP get.
+    pub internal: TrafficPolicy,
+    /// Which set clients outside the cluster get at the other frontends.
+    pub external: TrafficPolicy,
+    /// The affinity timeout in seconds; 0 without affinity.
+    pub affinity_secs: u32,
+}
+
+/// Who claims a frontend. In the order in which claims are honoured, but for the kind of
+/// frontend: the elder first, then by name (COL-02).
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Owner {
+    /// When the Service was made, in seconds since 1970.
+    pub created_secs: i64,
+    /// The Service.
+    pub service: ObjectName,
+    /// The service port.
+    pub name: PortName,
+}
+
+/// The name of a service port and family: the key under which everything about it is found,
+/// across restarts too. Cheap to clone.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PortName {
+    /// As in NAMES: `namespace/name:port/TCP`, or `namespace/name/TCP` for the unnamed port.
+    pub text: Arc<str>,
+    /// The family.
+    pub family: Family,
+}
+
+/// What clients dial. The same value for the same packet, so that two claims meet.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Frontend {
+    /// An IPv4 address with port and protocol.
+    V4(FrontendKey4),
+    /// An IPv6 address with port and protocol.
+    V6(FrontendKey6),
+    /// A port of every eligible node address of a family.
+    NodePort {
+        /// The index into NODEPORTS.
+        index: u32,
+        /// The family.
+        ipv6: bool,
+    },
+}
+
+impl Port {
+    /// The sets that a kind of frontend leads to: for clients inside and outside the cluster
+    /// (TRP-10 to TRP-13). Inside, externalTrafficPolicy Local is short-circuited.
+    pub fn sets(&self, kind: FrontendKind) -> (Role, Role) {
+        match kind {
+            FrontendKind::ClusterIp => (set(self.internal), set(self.internal)),
+            FrontendKind::NodePort | FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {
+                (Role::CLUSTER, set(self.external))
+            }
+        }
+    }
+
+    /// The endpoints of one set, in order.
+    pub fn members(&self, set: Role) -> impl Iterator<Item = &Candidate> + Clone {
+        self.endpoints.candidates.iter().filter(move |candidate| candidate.role.intersects(set))
+    }
+
+    /// What a client of an empty set gets: silence if the policy is Local and there is an
+    /// endpoint elsewhere, else a refusal (NOEP-01 to NOEP-04).
+    pub fn empty(&self, set: Role) -> SetWord {
+        if set == Role::LOCAL && self.endpoints.somewhere { SetWord::DROP } else { SetWord::REFUSE }
+    }
+
+    /// The flags of the record for a kind of frontend.
+    pub fn flags(&self, kind: FrontendKind) -> ServiceFlags {
+        let mut flags = ServiceFlags::from(kind);
+        flags.set(ServiceFlags::AFFINITY, self.affinity_secs != 0);
+        flags.set(ServiceFlags::IPV6, self.owner.name.family == Family::V6);
+        flags.set(ServiceFlags::LOCAL, self.sets(kind).1 == Role::LOCAL);
+        flags
+    }
+}
+
+impl Frontend {
+    /// An address with port and protocol; `None` for an IPv4-mapped IPv6 address, which is
+    /// dialled as an IPv4 one and can be no Service's.
+    pub fn new(address: IpAddr, port: NonZeroU16, protocol: Protocol) -> Option<Self> {
+        let port = Be16::from_host(port.get());
+        match address {
+            IpAddr::V4(address) => {
+                let address = Addr::from(address).to_v4()?;
+                Some(Self::V4(FrontendKey4::new(address, port, protocol)))
+            }
+            IpAddr::V6(address) if address.to_ipv4_mapped().is_none() => {
+                Some(Self::V6(FrontendKey6::new(address.into(), port, protocol)))
+            }
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// A node port; `None` for a protocol that has no row in NODEPORTS.
+    pub fn node_port(family: Family, port: NonZeroU16, protocol: Protocol) -> Option<Self> {
+        let index = node_port_index(protocol.node_port_row()?, port.get());
+        Some(Self::NodePort { index, ipv6: family == Family::V6 })
+    }
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(key) => {
+                let address = Addr::from_v4(key.address);
+                write!(f, "{address}:{}/{}", key.port.to_host(), key.protocol)
+            }
+            Self::V6(key) => write!(f, "[{}]:{}/{}", key.address, key.port.to_host(), key.protocol),
+            Self::NodePort { index, ipv6 } => {
+                let rows = [Protocol::TCP, Protocol::UDP, Protocol::SCTP];
+                let protocol = rows.get((index >> 16) as usize).copied().unwrap_or_default();
+                let family = if *ipv6 { Family::V6 } else { Family::V4 };
+                write!(f, "{family} NodePort {}/{protocol}", index & 0xffff)
+            }
+        }
+    }
+}
+
+impl fmt::Display for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.text, self.family)
+    }
+}
+
+const fn set(policy: TrafficPolicy) -> Role {
+    match policy {
+        TrafficPolicy::Cluster => Role::CLUSTER,
+        TrafficPolicy::Local => Role::LOCAL,
+    }
+}
