@@ -125,7 +125,7 @@ impl Desired {
 
     fn update_service(&mut self, name: &ObjectName, snapshot: &Snapshot, changed: &mut Changed) {
         let none = BTreeMap::new();
-        let slices = snapshot.slices.get(name).unwrap_or(&none).values().map(|slice| &**slice);
+        let slices = snapshot.slices.get(name).unwrap_or(&none);
         let ports = snapshot
             .services
             .get(name)

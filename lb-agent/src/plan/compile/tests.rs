@@ -11,7 +11,8 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn compiled(service: &Service, slices: &[EndpointSlice]) -> Vec<Port> {
-    compile_service(service, slices.iter(), &node("here", "z1"))
+    let slices = slices.iter().map(|slice| (slice.name.clone(), Arc::new(slice.clone())));
+    compile_service(service, &slices.collect(), &node("here", "z1"))
 }
 
 /// One TCP port `http=80` with every kind of frontend.
