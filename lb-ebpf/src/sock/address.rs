@@ -4,7 +4,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{EbpfContext, bindings::bpf_sock_addr};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{bpf_sock, bpf_sock_addr},
+};
 use lb_common::{
     addr::Addr,
     affinity::AffinityKey,
@@ -168,14 +171,35 @@ impl SockAddr {
     /// The source that the program bound, or `None` while the kernel has not chosen one.
     #[inline(always)]
     fn bound_source(&self) -> Option<Addr> {
-        let socket = self.socket().cast::<aya_ebpf::bindings::bpf_sock>();
-        if socket.is_null() || self.family == Family::V6 {
+        let socket = self.socket().cast::<bpf_sock>();
+        if socket.is_null() {
             return None;
         }
-        // SAFETY: the kernel's socket, checked against NULL.
-        let source = unsafe { (*socket).src_ip4 };
-        (source != 0).then(|| Addr::from_v4(Be32::from_wire(source)))
+        let source = match self.family {
+            Family::V4 => source4(socket),
+            Family::V6 => source6(socket),
+        };
+        (source != Addr::ZERO && source != Addr::from_v4(Be32::ZERO)).then_some(source)
     }
+}
+
+/// The IPv4 address that a socket is bound to.
+#[inline(always)]
+fn source4(socket: *const bpf_sock) -> Addr {
+    // SAFETY: the caller has checked the kernel's pointer against NULL.
+    Addr::from_v4(Be32::from_wire(unsafe { (*socket).src_ip4 }))
+}
+
+/// The IPv6 address that a socket is bound to.
+#[inline(always)]
+fn source6(socket: *const bpf_sock) -> Addr {
+    // SAFETY: as above.
+    let words = unsafe { &raw const (*socket).src_ip6 }.cast::<u32>();
+    let word = |index: usize| {
+        // SAFETY: the array has four words, and the index is a constant below 4.
+        Be32::from_wire(unsafe { words.wrapping_add(index).read_volatile() })
+    };
+    Addr::from_words([word(0), word(1), word(2), word(3)])
 }
 
 impl EbpfContext for SockAddr {

@@ -28,7 +28,7 @@ pub(crate) fn connect(socket: &SockAddr) -> i32 {
         return pass(Counter::PassBypass);
     }
     let cookie = socket.socket_cookie();
-    if protocol == Protocol::UDP && stick(socket, cookie, Half::Connected) {
+    if protocol == Protocol::UDP && stick(socket, cookie, &[Half::Connected]) {
         return pass(Counter::TranslatedSticky);
     }
     match translate(&KernelMaps, socket, &socket.destination()) {
@@ -58,7 +58,9 @@ pub(crate) fn send(socket: &SockAddr) -> i32 {
         return pass(Counter::PassBypass);
     }
     let cookie = socket.socket_cookie();
-    if stick(socket, cookie, Half::Datagram) {
+    // A connected socket hears its peer only: a datagram to the frontend that it is
+    // connected to must go to the backend that it is connected to.
+    if stick(socket, cookie, &[Half::Connected, Half::Datagram]) {
         return pass(Counter::TranslatedSticky);
     }
     match translate(&KernelMaps, socket, &socket.destination()) {
@@ -74,17 +76,17 @@ pub(crate) fn send(socket: &SockAddr) -> i32 {
 /// Sends a datagram where this socket's earlier ones to the same frontend went (CT-11),
 /// if that backend still keeps what it has.
 #[inline(always)]
-fn stick(socket: &SockAddr, cookie: u64, half: Half) -> bool {
-    let Some(holding) = state::recall(cookie, half, frontend(socket)) else {
-        return false;
-    };
-    match maps::kept(holding.backend, holding.generation) {
-        Some((address, port)) => {
+fn stick(socket: &SockAddr, cookie: u64, halves: &[Half]) -> bool {
+    let frontend = frontend(socket);
+    for half in halves {
+        let kept = state::recall(cookie, *half, frontend)
+            .and_then(|holding| maps::kept(holding.backend, holding.generation));
+        if let Some((address, port)) = kept {
             socket.rewrite(address, port);
-            true
+            return true;
         }
-        None => false,
     }
+    false
 }
 
 /// Rewrites the destination and remembers what was dialled.
