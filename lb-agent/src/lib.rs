@@ -9,3 +9,4 @@
 pub mod datapath;
 pub mod model;
 pub mod plan;
+pub mod source;

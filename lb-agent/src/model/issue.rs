@@ -38,10 +38,22 @@ pub enum Problem {
         /// The text that was found.
         value: String,
     },
-    /// An address of the other family than its slice's (COL-07).
-    #[error("{value} is not of the slice's family; ignored (COL-07)")]
+    /// An address of another family than the one that the object names for it (COL-07).
+    #[error("{value} is not of the family that the object names for it; ignored (COL-07)")]
     Family {
         /// The address.
+        value: String,
+    },
+    /// A slice whose addressType is unknown (FAM-05).
+    #[error("address type {value:?} is not IPv4, IPv6 or FQDN; the slice is ignored (FAM-05)")]
+    AddressType {
+        /// The text that was found.
+        value: String,
+    },
+    /// An address that means something else on every host, so that no Service may take it.
+    #[error("{value} is unspecified, loopback or link-local; ignored (COL-08)")]
+    Special {
+        /// The text that was found.
         value: String,
     },
     /// Not a CIDR (LB-07).
@@ -53,6 +65,12 @@ pub enum Problem {
     /// A port outside 1 to 65535.
     #[error("port {value} is outside 1 to 65535; this port is not served")]
     Port {
+        /// The number that was found.
+        value: i64,
+    },
+    /// An affinity timeout that the API does not allow (COL-06).
+    #[error("timeout {value} s is outside 1 to 86400; the default of 10800 s is used (COL-06)")]
+    Timeout {
         /// The number that was found.
         value: i64,
     },
@@ -72,6 +90,12 @@ pub enum Problem {
         count: usize,
         /// How many are used.
         limit: usize,
+    },
+    /// More issues of one object than are told one by one.
+    #[error("{count} more of its values are ignored; mend the first ones")]
+    More {
+        /// How many.
+        count: usize,
     },
     /// An object without a name or namespace.
     #[error("has no {field}; the object is ignored")]

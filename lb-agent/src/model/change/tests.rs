@@ -189,8 +189,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn take(&mut self, step: Step) -> Change {
-        match step {
+    fn take(&mut self, step: &Step) -> Change {
+        match *step {
             Step::Service(at, version, bad) => {
                 let of = name(NAMES[at]);
                 let issues = bad.map(|bad| issue(ObjectKind::Service, of.clone(), bad));
@@ -242,10 +242,7 @@ fn there<T: Clone>(objects: &BTreeMap<ObjectName, Object<T>>) -> Vec<Object<T>> 
 }
 
 /// All that compile reads of one Service.
-fn input(
-    snapshot: &Snapshot,
-    of: &ObjectName,
-) -> (Option<Arc<Service>>, Option<BTreeMap<ObjectName, Arc<EndpointSlice>>>) {
+fn input(snapshot: &Snapshot, of: &ObjectName) -> impl PartialEq + use<> {
     (snapshot.services.get(of).cloned(), snapshot.slices.get(of).cloned())
 }
 
@@ -256,7 +253,7 @@ proptest! {
         let mut snapshot = Snapshot::default();
         for step in steps {
             let before = snapshot.clone();
-            let change = cluster.take(step);
+            let change = cluster.take(&step);
             let touched = snapshot.apply(change.clone());
             for of in NAMES.map(name) {
                 let differs = input(&before, &of) != input(&snapshot, &of);
