@@ -43,6 +43,7 @@
 //! | [`driver`], [`wire`] | sockets in a pod, loads, held connections |
 //! | [`inside`] | the other end of those: the `lab-pod` program |
 //! | [`agent`], [`manifests`], [`objects`] | `lb-agent` on a node, and the objects it reads from files |
+//! | [`cluster`], [`kube_proxy`] | a real control plane in the lab, and the proxy to compare with |
 //! | [`tools`] | etcd, kube-apiserver and friends, built once from `tests/tools` |
 
 pub mod address;
@@ -50,11 +51,13 @@ pub mod agent;
 mod bpffs;
 mod build;
 pub mod cgroup;
+pub mod cluster;
 pub mod driver;
 mod fabric;
 pub mod http;
 pub mod id;
 pub mod inside;
+pub mod kube_proxy;
 mod lines;
 pub mod manifests;
 pub mod netns;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The control plane's programs, built once from `tests/tools/go.mod`.
 //!
-//! A binary is looked for in `KUBEBUILDER_ASSETS`, then (kubectl only) on the
-//! `PATH`, then in `~/.cache/sluice/tools/<hash of go.mod and go.sum>/`, and is
+//! A binary is looked for in `KUBEBUILDER_ASSETS`, then in `~/.cache/sluice/tools/<hash of go.mod and go.sum>/`, and is
 //! built into that cache when it is nowhere. A rename puts a finished binary in
 //! place, and a lock file a program keeps two builders from racing.
 
@@ -81,10 +80,8 @@ impl Tool {
 
     /// A binary that somebody else installed.
     fn installed(self) -> Option<PathBuf> {
-        let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-        let path = env::var_os("PATH").filter(|_| self == Self::Kubectl);
-        let path = path.iter().flat_map(env::split_paths);
-        assets.into_iter().chain(path).map(|dir| dir.join(self.name())).find(|file| file.is_file())
+        let assets = PathBuf::from(env::var_os("KUBEBUILDER_ASSETS")?);
+        Some(assets.join(self.name())).filter(|file| file.is_file())
     }
 
     /// Builds into a neighbour of `cached`, then renames.
