@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Installing Debian packages.
 
-use std::{process::Command, sync::OnceLock};
+use std::{
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::command;
 
@@ -16,7 +19,7 @@ use crate::command;
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     check_possible()?;
     refresh();
-    command::run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
+    run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
 }
 
 /// The version of `package` that apt-get would install, e.g. `2:1.24~2`.
@@ -43,10 +46,21 @@ fn check_possible() -> Result<()> {
 fn refresh() {
     static REFRESHED: OnceLock<()> = OnceLock::new();
     REFRESHED.get_or_init(|| {
-        if let Err(error) = command::run(apt_get().arg("update")) {
+        if let Err(error) = run(apt_get().arg("update")) {
             eprintln!("setup: {error:#}; going on with the package lists at hand");
         }
     });
+}
+
+/// Runs apt-get; what it says matters only when it fails.
+fn run(apt_get: &mut Command) -> Result<()> {
+    let line = command::line(apt_get);
+    let output = apt_get.stdin(Stdio::null()).output().with_context(|| line.clone())?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        bail!("`{line}` failed, {}:\n{}", output.status, String::from_utf8_lossy(&said));
+    }
+    Ok(())
 }
 
 fn apt_get() -> Command {
