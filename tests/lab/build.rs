@@ -263,7 +263,7 @@ impl Lab {
             v6,
             logs: self.dir.join("logs"),
         };
-        Ok(Pod::wired(&node.name, format!("veth{index}"), place))
+        Ok(Pod::wired(node, format!("veth{index}"), place))
     }
 
     /// Namespaces and veth pairs of pods.

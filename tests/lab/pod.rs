@@ -2,6 +2,7 @@
 //! A pod: a place with real processes, on a node.
 
 use std::{
+    net::Ipv4Addr,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,13 +10,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{cgroup, lines::Lines, netns::Batch, place::Place, process::Process};
+use crate::{cgroup, lines::Lines, netns::Batch, node::Node, place::Place, process::Process};
 
 /// One pod of the lab; clones are the same pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
     /// Name of its node.
     pub node: String,
+    /// Its node's IPv4 address: `status.hostIP`.
+    pub host: Ipv4Addr,
     /// The node's end of its veth pair.
     pub veth: String,
     /// Where its processes run.
@@ -26,8 +29,8 @@ pub struct Pod {
 
 impl Pod {
     /// A pod without processes; the lab has wired it.
-    pub(crate) fn wired(node: &str, veth: String, place: Place) -> Self {
-        Self { node: node.to_owned(), veth, place, server: Arc::default() }
+    pub(crate) fn wired(node: &Node, veth: String, place: Place) -> Self {
+        Self { node: node.name.clone(), host: node.place.v4, veth, place, server: Arc::default() }
     }
 
     /// Starts `lab-pod serve` here (see [`crate::inside::serve`]) and waits

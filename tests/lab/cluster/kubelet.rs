@@ -102,17 +102,13 @@ impl Cluster {
             let status = if kind.ends_with("Ready") { ready } else { "True" };
             json!({ "type": kind, "status": status })
         });
-        let host = match pod.node.rsplit_once('-').and_then(|(_, index)| index.parse().ok()) {
-            Some(index) => crate::address::node(index).0.to_string(),
-            None => String::new(),
-        };
         let status = json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": { "name": object, "namespace": NAMESPACE },
             "status": {
                 "phase": "Running",
-                "hostIP": host,
+                "hostIP": pod.host,
                 "podIP": pod.v4,
                 "podIPs": Family::BOTH.map(|family| json!({ "ip": pod.address(family) })),
                 "conditions": conditions,
