@@ -14,6 +14,7 @@ use lab::{
     manifests::Manifests,
     netns,
     objects::{self, Port},
+    server::ServeSpec,
     state::{self, State},
     wire::{AskSpec, Family, HoldSpec, Kind, LoadSpec, SocketSpec},
 };
@@ -98,6 +99,30 @@ fn processes_run_in_the_cgroup_of_their_place() {
 }
 
 #[test]
+fn nodes_serve_as_hosts_and_raw_ports_give_bytes_back() {
+    need_lab!();
+    let lab = Lab::builder().ports(&[]).start().unwrap();
+    let node = lab.node("node-2").unwrap();
+    let spec = ServeSpec { name: "on-host".to_owned(), ports: vec![80], raw_ports: vec![7] };
+    let server = node.serve(&spec).unwrap();
+    assert!(cgroup::processes(&node.cgroup).contains(&server.pid()));
+    let driver = lab.pod("pod-1-1").unwrap().driver().unwrap();
+    for family in Family::BOTH {
+        for ask in [AskSpec::tcp, AskSpec::udp] {
+            assert_eq!(driver.ask(ask(node.at(family, 80))).unwrap().echo.pod, "on-host");
+        }
+        for kind in [Kind::Tcp, Kind::Udp] {
+            let sock = driver.open(kind, family).unwrap();
+            driver.connect(sock, node.at(family, 7)).unwrap();
+            driver.send(sock, "x").unwrap();
+            assert_eq!(driver.recv_from(sock).unwrap().0, "x");
+        }
+    }
+    let taken = node.serve(&spec).unwrap_err();
+    assert!(format!("{taken:#}").contains("Address already in use"), "{taken:#}");
+}
+
+#[test]
 fn drivers_give_every_call_and_its_error() {
     need_lab!();
     let lab = Lab::builder().nodes(1).start().unwrap();
@@ -120,6 +145,13 @@ fn drivers_give_every_call_and_its_error() {
         assert!(driver.cookie(sock).unwrap() > 0);
         driver.close(sock).unwrap();
         assert_eq!(driver.close(sock).unwrap_err().call, "driver");
+
+        // A peer, and none any more.
+        let sock = driver.open(Kind::Udp, family).unwrap();
+        driver.connect(sock, server.at(family, 8080)).unwrap();
+        assert_eq!(driver.peer_name(sock).unwrap(), server.at(family, 8080));
+        driver.dissolve(sock).unwrap();
+        assert_eq!(driver.peer_name(sock).unwrap_err().name, "ENOTCONN");
 
         // A stream between two sockets of this driver, accept with an address.
         let listener = driver.bound(Kind::Tcp, pod.at(family, 4001)).unwrap();

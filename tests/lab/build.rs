@@ -14,7 +14,8 @@ use crate::{
     netns::{Batch, Netns},
     node::Node,
     place::{Place, PlaceKind},
-    pod::{Pod, await_server},
+    pod::Pod,
+    server::ServeSpec,
     state::{self, State},
 };
 
@@ -294,13 +295,13 @@ impl Lab {
         if ports.is_empty() {
             return Ok(());
         }
-        let mut waiting = Vec::new();
-        for pod in pods {
-            let (server, lines) = pod.start_server(ports)?;
-            pod.adopt_server(server);
-            waiting.push((pod, lines));
+        let spec = ServeSpec::on(ports);
+        let starting = pods.iter().map(|pod| pod.place.start_serving(&spec));
+        let starting: Vec<_> = starting.collect::<Result<_>>()?;
+        for (pod, server) in pods.iter().zip(starting) {
+            pod.adopt_server(server.listening()?);
         }
-        waiting.iter_mut().try_for_each(|(pod, lines)| await_server(&pod.place, lines))
+        Ok(())
     }
 
     /// Tells the state file which places there are.

@@ -10,7 +10,8 @@ use std::{
     net::SocketAddr,
     process::ChildStdin,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -87,6 +88,11 @@ impl Driver {
     /// `connect(2)`.
     pub fn connect(&self, sock: Sock, to: SocketAddr) -> Outcome<()> {
         self.done(&Request::Connect { sock, to })
+    }
+
+    /// `connect(2)` to `AF_UNSPEC`: takes a datagram socket's peer away.
+    pub fn dissolve(&self, sock: Sock) -> Outcome<()> {
+        self.done(&Request::Dissolve { sock })
     }
 
     /// `listen(2)`.
@@ -172,13 +178,23 @@ impl Driver {
         self.load_result(task, true)
     }
 
-    /// Runs a load to its end, at most `limit`; then stops it.
+    /// Runs a load to its end, at most `limit`; then stops it. Asks seldom: the
+    /// machine is the load's.
     pub fn finish_load(&self, task: Task, limit: Duration) -> Outcome<LoadReport> {
-        let ended = crate::wait::until(limit, "a load to end", || {
-            self.load_report(task).map_or(true, |report| report.ended)
-        });
-        let report = self.stop_load(task)?;
-        ended.map(|()| report).map_err(|late| SocketError::named("driver", late.to_string()))
+        let started = Instant::now();
+        loop {
+            // The report that says so is the one with the log.
+            let report = self.load_report(task)?;
+            if report.ended {
+                return Ok(report);
+            }
+            if started.elapsed() > limit {
+                let report = self.stop_load(task)?;
+                let late = format!("a load ran longer than {} s: {report:?}", limit.as_secs());
+                return Err(SocketError::named("driver", late));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Opens connections that live on.
@@ -262,6 +278,8 @@ fn unexpected(reply: &Reply) -> SocketError {
     SocketError::named("driver", format!("unexpected reply {reply:?}"))
 }
 
+/// Time between two looks at a load.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Longest wait for a reply: more than any chain of blocking calls in one
 /// command takes with the usual two seconds each.
 const REPLY_LIMIT: Duration = Duration::from_secs(20);

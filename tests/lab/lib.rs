@@ -41,6 +41,7 @@
 //! |---|---|
 //! | [`Lab`], [`node`], [`pod`], [`place`] | the cluster and where processes run |
 //! | [`driver`], [`wire`] | sockets in a pod, loads, held connections |
+//! | [`server`] | who answers them |
 //! | [`inside`] | the other end of those: the `lab-pod` program |
 //! | [`agent`], [`manifests`], [`objects`] | `lb-agent` on a node, and the objects it reads from files |
 //! | [`cluster`], [`kube_proxy`] | a real control plane in the lab, and the proxy to compare with |
@@ -66,6 +67,7 @@ pub mod objects;
 pub mod place;
 pub mod pod;
 pub mod process;
+pub mod server;
 pub mod state;
 pub mod tools;
 pub mod wait;

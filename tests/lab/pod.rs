@@ -5,12 +5,11 @@ use std::{
     net::Ipv4Addr,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::{cgroup, lines::Lines, netns::Batch, node::Node, place::Place, process::Process};
+use crate::{cgroup, netns::Batch, node::Node, place::Place, process::Process, server::ServeSpec};
 
 /// One pod of the lab; clones are the same pod.
 #[derive(Clone, Debug)]
@@ -33,16 +32,15 @@ impl Pod {
         Self { node: node.name.clone(), host: node.place.v4, veth, place, server: Arc::default() }
     }
 
-    /// Starts `lab-pod serve` here (see [`crate::inside::serve`]) and waits
-    /// until it listens. A server that ran before is stopped first.
+    /// Starts a server here that answers with the pod's name, and waits until
+    /// it listens. One that ran before is stopped first.
     ///
     /// # Errors
     /// When it does not listen within five seconds.
     pub fn serve(&self, ports: &[u16]) -> Result<()> {
         self.stop_serving()?;
-        let (process, mut lines) = self.start_server(ports)?;
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
-        await_server(&self.place, &mut lines)
+        self.adopt_server(self.place.serve(&ServeSpec::on(ports))?);
+        Ok(())
     }
 
     /// Kills the server at once: clients see resets.
@@ -63,21 +61,8 @@ impl Pod {
         }
     }
 
-    /// Starts the server without waiting; many pods start side by side so.
-    pub(crate) fn start_server(&self, ports: &[u16]) -> Result<(Process, Lines)> {
-        let mut command = self.place.inside("serve")?;
-        command.args(["--name", &self.place.name]);
-        for port in ports {
-            command.args(["--port", &port.to_string()]);
-        }
-        let label = format!("server in {}", self.place.name);
-        let log = self.place.logs.join(format!("{}-serve.log", self.place.name));
-        let (process, lines) = Lines::of(&label, command, log)?;
-        Ok((process, lines))
-    }
-
-    /// Keeps a server that [`Pod::start_server`] made.
-    pub(crate) fn adopt_server(&self, server: Process) {
+    /// Keeps a server that was started here; the pod stops it when it ends.
+    pub fn adopt_server(&self, server: Process) {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
     }
 
@@ -96,13 +81,3 @@ impl Deref for Pod {
         &self.place
     }
 }
-
-/// Waits for the server's one line.
-pub(crate) fn await_server(place: &Place, lines: &mut Lines) -> Result<()> {
-    let line = lines.next_line(START_LIMIT);
-    line.map(drop)
-        .with_context(|| format!("server in {}: see {}", place.name, place.logs.display()))
-}
-
-/// How long a server may take until it listens.
-const START_LIMIT: Duration = Duration::from_secs(5);

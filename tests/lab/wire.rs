@@ -107,6 +107,7 @@ pub struct Task(pub u32);
 pub enum Request {
     Open { spec: SocketSpec },
     Connect { sock: Sock, to: SocketAddr },
+    Dissolve { sock: Sock },
     Listen { sock: Sock },
     Accept { sock: Sock },
     Send { sock: Sock, data: String },
@@ -196,7 +197,8 @@ pub struct LoadReport {
     /// Latency of answered requests, microseconds: 50th, 90th, 99th
     /// percentile and the longest.
     pub latency_us: [u32; 4],
-    /// Every request in the order of its end, where asked for.
+    /// Every request in the order of its end, where asked for; only in the first
+    /// report after the end.
     pub log: Vec<LoggedRequest>,
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `lab-pod`: what runs inside a place of the lab.
 
+use std::{path::PathBuf, process::ExitCode};
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use lab::{inside, netns::Netns};
-use std::path::PathBuf;
 
 /// Enters a cgroup and a network namespace of the lab, then does its verb there.
 #[derive(Parser)]
@@ -44,7 +45,18 @@ enum Verb {
     Drive,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab-pod: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the arguments say.
+fn run() -> Result<()> {
     let Args { cgroup, netns, verb } = Args::parse();
     inside::enter(&cgroup, &Netns::named(netns))?;
     match verb {

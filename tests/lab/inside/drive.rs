@@ -11,6 +11,7 @@ use anyhow::Result;
 use socket2::Socket;
 
 use super::{
+    dissolve,
     exchange::{self, named},
     hold::Hold,
     load::Load,
@@ -87,6 +88,9 @@ impl Drive {
         match request {
             Request::Connect { sock, to } => {
                 self.socket(sock)?.connect(&to.into()).map_err(named("connect"))?;
+            }
+            Request::Dissolve { sock } => {
+                dissolve::dissolve(self.socket(sock)?).map_err(named("connect"))?;
             }
             Request::Listen { sock } => self.socket(sock)?.listen(128).map_err(named("listen"))?,
             Request::Send { sock, data } => {

@@ -40,6 +40,8 @@ struct Tally {
     report: LoadReport,
     /// Latencies of answered requests, microseconds.
     latencies: Vec<u32>,
+    /// Every request, where asked for.
+    log: Vec<LoggedRequest>,
 }
 
 impl Load {
@@ -74,12 +76,9 @@ impl Load {
         let mut tally = self.shared.tally();
         tally.latencies.sort_unstable();
         let latency_us = [50, 90, 99, 100].map(|percent| percentile(&tally.latencies, percent));
-        let mut report = LoadReport { ended, latency_us, ..tally.report.clone() };
-        if !ended {
-            // The log may be long: it comes once, at the end.
-            report.log.clear();
-        }
-        report
+        // The log may be long: it comes once, at the end.
+        let log = if ended { std::mem::take(&mut tally.log) } else { Vec::new() };
+        LoadReport { ended, latency_us, log, ..tally.report.clone() }
     }
 }
 
@@ -95,7 +94,7 @@ impl Shared {
             let pod = outcome.map(|(_, answer)| answer.echo.pod);
             self.tally().count(&pod, latency, end_ns);
             if self.spec.log {
-                self.tally().report.log.push(LoggedRequest { start_ns, end_ns, pod: pod.ok() });
+                self.tally().log.push(LoggedRequest { start_ns, end_ns, pod: pod.ok() });
             }
         }
         self.running.fetch_sub(1, Ordering::Release);

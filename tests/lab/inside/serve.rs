@@ -7,8 +7,8 @@
 //! - TCP, an HTTP request (`GET /...`): the same as the body of a response.
 //! - UDP: the same in a datagram.
 //!
-//! On a raw port, TCP only, bytes come back as they are, from a few threads
-//! without one a connection: the cheap partner of benchmarks.
+//! On a raw port, bytes come back as they are, TCP from a few threads without
+//! one a connection: the cheap partner of benchmarks.
 
 use std::{
     io::{self, BufRead, BufReader, Read as _, Write},
@@ -45,8 +45,10 @@ pub fn run(name: &str, ports: &[u16], raw_ports: &[u16]) -> Result<()> {
             let listener = listen(SocketAddr::new(any, *port))?;
             for _ in 0..RAW_THREADS {
                 let listener = listener.try_clone()?;
-                thread::spawn(move || echo_raw(&listener));
+                thread::spawn(move || echo_streams(&listener));
             }
+            let socket = bind(SocketAddr::new(any, *port), Type::DGRAM, Protocol::UDP)?;
+            thread::spawn(move || echo_datagrams(&socket.into()));
         }
     }
     println!("listening");
@@ -151,8 +153,17 @@ fn answer_datagrams(socket: &UdpSocket, pod: &str) {
     }
 }
 
+/// Gives datagrams back for ever.
+fn echo_datagrams(socket: &UdpSocket) {
+    let mut buffer = [0; 2048];
+    loop {
+        let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
+        drop(socket.send_to(buffer.get(..length).unwrap_or_default(), client));
+    }
+}
+
 /// Gives bytes back, one connection after the other.
-fn echo_raw(listener: &TcpListener) {
+fn echo_streams(listener: &TcpListener) {
     let mut buffer = [0; 4096];
     loop {
         let Ok((mut stream, _)) = listener.accept() else {
