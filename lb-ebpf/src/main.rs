@@ -13,6 +13,7 @@
 #![no_main]
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "AtomicU64 has no compare_exchange on this target")]
+#![expect(clippy::needless_pass_by_value, reason = "aya's entry points pass the context so")]
 
 mod kernel;
 mod maps;

@@ -117,6 +117,7 @@ pub(crate) fn count(counter: Counter) {
 }
 
 /// The place that a cookie has in SOCKETS, whoever is in it.
+#[expect(clippy::cast_possible_truncation, reason = "the mask leaves an index of SOCKETS")]
 #[inline(always)]
 pub(crate) fn socket_place(cookie: u64) -> Option<Live<SocketRecord>> {
     Live::new(SOCKETS.get_ptr_mut((cookie & SOCKETS_MASK.load()) as u32))
@@ -132,7 +133,7 @@ pub(crate) fn over(key: &OverKey) -> Option<Live<SocketRecord>> {
 #[inline(always)]
 pub(crate) fn add_over(key: &OverKey) -> Option<Live<SocketRecord>> {
     let record = SocketRecord { owner: key.cookie, ..SocketRecord::default() };
-    SOCKETS_OVER.insert(key, &record, u64::from(BPF_ANY)).ok()?;
+    SOCKETS_OVER.insert(key, record, u64::from(BPF_ANY)).ok()?;
     over(key)
 }
 
@@ -163,7 +164,7 @@ pub(crate) fn is_at(backend: u32, address: Addr, port: Be16) -> bool {
 #[inline(always)]
 pub(crate) fn add_load(backend: u32, change: i64) {
     if let Some(load) = Live::new(BACKEND_LOAD.get_ptr_mut(backend)) {
-        load.add::<{ offset_of!(BackendLoad, sockets) }>(change as u64);
+        load.add::<{ offset_of!(BackendLoad, sockets) }>(change.cast_unsigned());
     }
 }
 
@@ -178,7 +179,7 @@ pub(crate) fn any_bypass() -> bool {
 /// Whether this namespace is to be left alone.
 #[inline(always)]
 pub(crate) fn is_bypassed(netns_cookie: u64) -> bool {
-    BYPASS.get_ptr(&netns_cookie).is_some()
+    BYPASS.get_ptr(netns_cookie).is_some()
 }
 
 impl Maps for KernelMaps {
@@ -261,7 +262,7 @@ impl Maps for KernelMaps {
 
     #[inline(always)]
     fn set_pin(&self, key: &AffinityKey, pin: AffinityPin) -> bool {
-        AFFINITY.insert(key, &pin, u64::from(BPF_ANY)).is_ok()
+        AFFINITY.insert(key, pin, u64::from(BPF_ANY)).is_ok()
     }
 
     #[inline(always)]

@@ -51,6 +51,7 @@ impl SockAddr {
     }
 
     /// The socket's protocol: exact, since a socket's type is no proof of it.
+    #[expect(clippy::cast_possible_truncation, reason = "protocol numbers have 8 bits")]
     #[inline(always)]
     pub(crate) fn protocol(&self) -> Protocol {
         // SAFETY: a field of the context that the kernel passed.
@@ -67,6 +68,7 @@ impl SockAddr {
     }
 
     /// The port that is dialled, or that replied.
+    #[expect(clippy::cast_possible_truncation, reason = "the field holds 16 bits")]
     #[inline(always)]
     pub(crate) fn port(&self) -> Be16 {
         // SAFETY: as above. The field is 32 bits wide and holds a __be16.
@@ -128,8 +130,10 @@ impl SockAddr {
     /// The calling socket.
     #[inline(always)]
     fn socket(&self) -> *mut c_void {
+        // SAFETY: a field of the context that the kernel passed.
+        let union = unsafe { (*self.context).__bindgen_anon_1 };
         // SAFETY: every variant of the union is this pointer.
-        unsafe { (*self.context).__bindgen_anon_1.sk }.cast()
+        unsafe { union.sk }.cast()
     }
 
     #[inline(always)]
