@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The checks that cargo and the toolchain do.
 
-use anyhow::Result;
+use std::env::consts::ARCH;
+
+use anyhow::{Context as _, Result};
 
 use crate::{
     build::{self, Profile, WORKSPACE},
@@ -28,7 +30,7 @@ pub(crate) fn layout() -> Result<()> {
     build::agent(Profile::Debug).map(drop)
 }
 
-/// Clippy, with every warning an error.
+/// Clippy on every crate, with every warning an error.
 ///
 /// # Errors
 ///
@@ -37,7 +39,23 @@ pub(crate) fn clippy() -> Result<()> {
     setup::need(&[&setup::LINTS, &setup::LINKER, &setup::RUST_SOURCE])?;
     let mut clippy = command::cargo();
     clippy.arg("clippy").args(WORKSPACE).args(["--all-targets", "--", "-D", "warnings"]);
-    command::run(&mut clippy)
+    command::run(&mut clippy)?;
+    bpf_clippy()
+}
+
+/// Clippy on the kernel programs, by the compiler that builds them. `cargo clippy` is this: a
+/// check with clippy in the compiler's place, and the lint levels in a variable.
+fn bpf_clippy() -> Result<()> {
+    setup::need(&[&setup::RUST_SOURCE, &setup::BPF_LINTS])?;
+    let sysroot = setup::bpf_sysroot().context("no compiler for the BPF target")?;
+    let mut check = command::cargo();
+    check.args(["check", "--package", "lb-ebpf", "--target", "bpfel-unknown-none"]);
+    check.arg("-Zbuild-std=core").arg("--target-dir").arg(command::target_dir().join("bpf-lint"));
+    check.env("RUSTC", sysroot.join("bin/rustc")).env("RUSTC_BOOTSTRAP", "1");
+    check.env("RUSTC_WORKSPACE_WRAPPER", sysroot.join("bin/clippy-driver"));
+    check.env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__");
+    check.env("CARGO_ENCODED_RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{ARCH}\""));
+    command::run(&mut check)
 }
 
 /// The documentation, private items included, with every warning an error.

@@ -33,6 +33,16 @@ pub(crate) static RUST_SOURCE: Requirement = Requirement {
               or: rustup toolchain install nightly --component rust-src",
 };
 
+/// The linter of the compiler that [`RUST_SOURCE`] found.
+pub(crate) static BPF_LINTS: Requirement = Requirement {
+    name: "bpf clippy",
+    purpose: "the lints of the kernel programs",
+    find: find_bpf_lints,
+    install: || apt::install(&["rust-web-clippy"]),
+    by_hand: "apt-get update && apt-get install -y rust-web-clippy, \
+              or: rustup component add clippy --toolchain nightly",
+};
+
 /// The formatter and the linter of the toolchain in use.
 pub(crate) static LINTS: Requirement = Requirement {
     name: "fmt, clippy",
@@ -61,19 +71,30 @@ fn install_linker() -> Result<()> {
     command::run(&mut install)
 }
 
-/// The same places, in the same order, as the agent's build script looks in.
 fn find_rust_source() -> Result<String, String> {
-    if let Some(sysroot) = nightly_with_source() {
-        return Ok(format!("rustup's nightly, {}", sysroot.display()));
+    let sysroot = bpf_sysroot()
+        .ok_or("neither rustup's nightly with rust-src nor Debian's rustc-web with rust-web-src")?;
+    let rustc = sysroot.join("bin/rustc");
+    let version = command::output(command::command(&rustc).arg("--version"))
+        .ok_or_else(|| format!("{} does not run", rustc.display()))?;
+    Ok(format!("{} ({version})", rustc.display()))
+}
+
+fn find_bpf_lints() -> Result<String, String> {
+    let sysroot = bpf_sysroot().ok_or("no compiler for the BPF target yet")?;
+    let driver = sysroot.join("bin/clippy-driver");
+    if !driver.is_file() {
+        return Err(format!("{} is not there", driver.display()));
     }
-    let debian = Path::new(DEBIAN_RUSTC);
-    if has_core(Path::new("/usr")) && debian.is_file() {
-        let version =
-            command::output(command::command(debian).arg("--version")).unwrap_or_default();
-        return Ok(format!("Debian's, {DEBIAN_RUSTC} ({version})"));
-    }
-    Err("neither rustup's nightly with rust-src nor Debian's rustc-web with rust-web-src"
-        .to_owned())
+    Ok(driver.display().to_string())
+}
+
+/// Where the compiler for the BPF target is installed; the same places, in the same order, as
+/// the agent's build script looks in.
+pub(crate) fn bpf_sysroot() -> Option<PathBuf> {
+    let debian = Path::new("/usr");
+    nightly_with_source()
+        .or_else(|| (debian.join("bin/rustc").is_file() && has_core(debian)).then(|| debian.into()))
 }
 
 /// A nightly of rustup's that has the source; looked for in the file system, since asking rustup
@@ -106,4 +127,3 @@ fn find_lints() -> Result<String, String> {
 }
 
 const LINKER_VERSION: &str = "0.10.4";
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 pub(crate) use self::{
-    compiler::{LINKER, LINTS, RUST_SOURCE},
+    compiler::{BPF_LINTS, LINKER, LINTS, RUST_SOURCE, bpf_sysroot},
     golang::GO,
     mounts::{BPFFS, CGROUP2},
     tools::{BPFTOOL, CURL, IP, IPTABLES, NFT},
@@ -113,5 +113,17 @@ impl Requirement {
 }
 
 /// Everything, in the order a person reads it: what builds, what tests, what is mounted.
-const ALL: &[&Requirement] =
-    &[&LINTS, &LINKER, &RUST_SOURCE, &GO, &IP, &NFT, &IPTABLES, &BPFTOOL, &CURL, &BPFFS, &CGROUP2];
+const ALL: &[&Requirement] = &[
+    &LINTS,
+    &LINKER,
+    &RUST_SOURCE,
+    &BPF_LINTS,
+    &GO,
+    &IP,
+    &NFT,
+    &IPTABLES,
+    &BPFTOOL,
+    &CURL,
+    &BPFFS,
+    &CGROUP2,
+];
