@@ -15,6 +15,9 @@ pub mod snapshot;
 
 use std::{fmt, sync::Arc};
 
+/// The protocol of a port, the same number as in a packet.
+pub use lb_common::protocol::Protocol;
+
 /// Namespace and name of a Kubernetes object. Cheap to clone. The namespace of an object
 /// that has none, such as a Node, is empty.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -5,7 +5,6 @@ use std::{collections::HashSet, net::IpAddr, num::NonZeroU16};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
-use lb_common::protocol::Protocol;
 
 use super::{
     Complaints,
@@ -13,7 +12,7 @@ use super::{
     has_label, nameless, object_name,
 };
 use crate::model::{
-    Family,
+    Family, Protocol,
     change::Object,
     issue::{ObjectKind, Problem},
     service::{Service, ServicePort, TrafficPolicy},

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::net::IpAddr;
 
-use lb_common::protocol::Protocol;
 use serde_json::{Value, json};
 
 use super::{service_of, told};
 use crate::{
     model::{
-        Family,
+        Family, Protocol,
         service::{Service, TrafficPolicy},
     },
     source::convert::{default_service, service},

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use lb_common::protocol::Protocol;
 use serde_json::{Value, json};
 
 use super::{slice_of, told};
 use crate::{
     model::{
-        Family, ObjectName,
+        Family, ObjectName, Protocol,
         endpoint::{Conditions, EndpointSlice},
     },
     source::convert::{default_slice, slice},
