@@ -1,4 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where the cluster's objects come from.
+//! Where the cluster's objects come from: an API server, or a directory of manifests; and
+//! from netlink, which addresses this node has.
+//!
+//! ```text
+//! kube | manifests ─► convert ─┐
+//!                              ├─► batch ─► Feed { changes, status } ─► reconcile
+//! netlink ─► addresses ────────┘
+//! ```
+//!
+//! Invariant: the first batch holds everything. Nothing is sent before Services, slices, the
+//! node and its addresses are all known (SYN-01), and a relist is one change.
 
+pub mod addresses;
+mod batch;
 pub mod convert;
+mod error;
+mod manifests;
+mod status;
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use self::{addresses::NodePortAddresses, batch::Batcher, status::Reporter};
+use crate::model::change::Change;
+
+pub use self::{
+    error::{Error, ManifestProblem, NetlinkError, Resource, Verb},
+    status::{Place, Status},
+};
+
+/// What a source must be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the objects are.
+    pub origin: Origin,
+    /// This node's name; compared in lower case, without spaces around it (NOD-01).
+    pub node_name: String,
+    /// On which of the node's addresses NodePorts answer.
+    pub node_ports: NodePortAddresses,
+}
+
+/// Where the objects are.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// YAML files of a directory (`--manifests`).
+    Manifests(PathBuf),
+}
+
+/// What a source sends. Dropping it ends the source.
+#[derive(Debug)]
+pub struct Feed {
+    /// Batches of changes in order. What happens while the receiver is busy comes as one
+    /// batch. The first batch holds everything.
+    pub changes: mpsc::Receiver<Vec<Change>>,
+    /// How the source fares.
+    pub status: watch::Receiver<Status>,
+    /// The source's tasks; dropping them aborts them.
+    _tasks: JoinSet<()>,
+}
+
+/// Starts a source on the current tokio runtime. Netlink is asked in the network namespace
+/// of the calling thread.
+///
+/// # Errors
+/// What no waiting mends, so that the process should exit with code 2: [`Error::Kubeconfig`],
+/// [`Error::InCluster`], [`Error::Client`], [`Error::ManifestsDirectory`], [`Error::Inotify`],
+/// [`Error::Netlink`]. An API server that does not answer is none of them.
+pub async fn start(config: Config) -> Result<Feed, Error> {
+    let node_name: Arc<str> = config.node_name.trim().to_lowercase().into();
+    let (changes, receiver) = mpsc::channel(QUEUED_BATCHES);
+    let (reporter, status) = Reporter::new();
+    let (messages, inbox) = mpsc::channel(QUEUED_CHANGES);
+    let mut tasks = JoinSet::new();
+    let interfaces = addresses::Watch::start(&mut tasks)?;
+    tasks.spawn(interfaces.run(messages.clone(), reporter.clone()));
+    match config.origin {
+        Origin::Manifests(directory) => {
+            let source = manifests::Manifests::open(&directory, node_name)?;
+            tasks.spawn(source.run(messages, reporter.clone()));
+        }
+    }
+    let batcher = Batcher::new(config.node_ports, reporter);
+    tasks.spawn(batcher.run(inbox, changes));
+    Ok(Feed { changes: receiver, status, _tasks: tasks })
+}
+
+/// Batches that wait for the receiver: one, so that what comes later joins the next.
+const QUEUED_BATCHES: usize = 1;
+
+/// Changes that wait to be batched; more make the watches wait.
+const QUEUED_CHANGES: usize = 1024;

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use super::*;
+
+/// Interface 1 is loopback, 2 holds the default routes, 3 is another network.
+fn interfaces() -> Interfaces {
+    let addresses = [
+        (1, "127.0.0.1"),
+        (1, "::1"),
+        (2, "192.0.2.1"),
+        (2, "192.0.2.2"),
+        (2, "2001:db8::1"),
+        (2, "fe80::1"),
+        (3, "10.0.0.1"),
+        (3, "fd00::1"),
+    ];
+    Interfaces {
+        addresses: addresses.iter().map(|(index, it)| (*index, it.parse().unwrap())).collect(),
+        default_routes: [(Family::V4, 2), (Family::V6, 2)].into(),
+    }
+}
+
+fn node(addresses: &[&str]) -> Node {
+    let addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
+    Node { addresses, ..Node::named("n1") }
+}
+
+/// What a choice selects, without 127.0.0.1.
+fn selected(choice: &str, node: &Node, interfaces: &Interfaces) -> Vec<String> {
+    let choice = choice.parse().unwrap();
+    let found = NodePortAddresses { choice, localhost: false }.select(node, interfaces);
+    found.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn np_02_all_is_every_address_but_loopback_and_link_local() {
+    assert_eq!(
+        selected("all", &node(&[]), &interfaces()),
+        ["10.0.0.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "fd00::1"]
+    );
+}
+
+#[test]
+fn np_03_primary_is_the_first_address_of_each_family() {
+    let node = node(&["192.0.2.2", "192.0.2.1", "fd00::1", "2001:db8::1"]);
+    assert_eq!(selected("primary", &node, &interfaces()), ["192.0.2.2", "fd00::1"]);
+}
+
+#[test]
+fn np_03_primary_without_node_addresses_is_what_holds_the_default_route() {
+    let found = selected("primary", &node(&[]), &interfaces());
+    assert_eq!(found, ["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    let mut one_route = interfaces();
+    one_route.default_routes = [(Family::V4, 3)].into();
+    let found = selected("primary", &node(&[]), &one_route);
+    assert_eq!(found, ["10.0.0.1", "2001:db8::1", "fd00::1"]);
+}
+
+#[test]
+fn np_04_a_family_that_the_node_or_the_list_lacks_is_unrestricted() {
+    let found = selected("primary", &node(&["192.0.2.1"]), &interfaces());
+    assert_eq!(found, ["192.0.2.1", "2001:db8::1", "fd00::1"]);
+    let found = selected("192.0.2.0/24", &node(&[]), &interfaces());
+    assert_eq!(found, ["192.0.2.1", "192.0.2.2", "2001:db8::1", "fd00::1"]);
+}
+
+#[test]
+fn np_04_ranges_select_by_family_and_one_that_matches_nothing_selects_nothing() {
+    let found = selected("10.0.0.0/8, 192.0.2.2/32,fd00::/8", &node(&[]), &interfaces());
+    assert_eq!(found, ["10.0.0.1", "192.0.2.2", "fd00::1"]);
+    let found = selected("203.0.113.0/24,fd00::/8", &node(&[]), &interfaces());
+    assert_eq!(found, ["fd00::1"]);
+    let found = selected("0.0.0.0/0,203.0.113.0/24,::/0", &node(&[]), &interfaces());
+    assert_eq!(found, selected("all", &node(&[]), &interfaces()));
+}
+
+#[test]
+fn np_05_localhost_is_127_0_0_1_where_the_choice_lets_it() {
+    let with_localhost = |choice: &str| {
+        let choice = choice.parse().unwrap();
+        let found = NodePortAddresses { choice, localhost: true }.select(&node(&[]), &interfaces());
+        assert!(!found.contains(&"::1".parse().unwrap()));
+        found.contains(&"127.0.0.1".parse().unwrap())
+    };
+    assert!(with_localhost("primary"));
+    assert!(with_localhost("all"));
+    assert!(with_localhost("fd00::/8"));
+    assert!(with_localhost("127.0.0.0/8"));
+    assert!(!with_localhost("192.0.2.0/24"));
+    assert_eq!(selected("127.0.0.0/8,fd00::/8", &node(&[]), &interfaces()), ["fd00::1"]);
+}
+
+#[test]
+fn np_07_an_address_that_is_not_local_is_not_taken() {
+    let found = selected("primary", &node(&["203.0.113.1", "2001:db8::1"]), &interfaces());
+    assert_eq!(found, ["2001:db8::1"]);
+}
+
+#[test]
+fn cfg_05_a_choice_is_one_word_or_cidrs() {
+    for text in ["primary", "all", "192.0.2.0/24,fd00::/8"] {
+        assert_eq!(text.parse::<AddressChoice>().unwrap().to_string(), text);
+    }
+    assert_eq!("192.0.2.7/24".parse::<AddressChoice>().unwrap().to_string(), "192.0.2.0/24");
+    for text in ["", "primary,192.0.2.0/24", "192.0.2.1", "PRIMARY"] {
+        let told = text.parse::<AddressChoice>().unwrap_err().to_string();
+        assert!(told.contains("CFG-05"), "{told}");
+    }
+}

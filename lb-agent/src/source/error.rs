@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What can go wrong between the cluster and the model.
+
+use std::{fmt, io, path::PathBuf};
+
+use kube::{
+    config::{InClusterError, KubeconfigError},
+    runtime::watcher,
+};
+
+use crate::model::ObjectName;
+
+/// Why a source cannot start, or what it has to live with for now.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kubeconfig cannot be used.
+    #[error("kubeconfig {} cannot be used{}; give another file with --kubeconfig", path.display(), of_context(context.as_ref()))]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The context that was asked for.
+        context: Option<String>,
+        /// Why.
+        #[source]
+        source: Box<KubeconfigError>,
+    },
+    /// This process is not in a pod, or the pod has no service account.
+    #[error(
+        "no in-cluster configuration; outside a pod, give --kubeconfig FILE or --manifests DIR"
+    )]
+    InCluster {
+        /// Why.
+        #[source]
+        source: InClusterError,
+    },
+    /// The configuration makes no client: its TLS material, most likely.
+    #[error("the API server's certificates or credentials in {origin} cannot be used")]
+    Client {
+        /// The file, or "the service account".
+        origin: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The directory of manifests cannot be read.
+    #[error("directory {} cannot be read; give another one with --manifests", path.display())]
+    ManifestsDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not tell about changed files.
+    #[error("changes of {} cannot be followed; raise fs.inotify.max_user_watches or max_user_instances", path.display())]
+    Inotify {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not tell this node's addresses.
+    #[error("this node's addresses cannot be read by netlink")]
+    Netlink {
+        /// Why.
+        #[source]
+        source: NetlinkError,
+    },
+    /// A list or watch failed. It is tried again.
+    #[error("cannot {verb} {resource}; trying again")]
+    Watch {
+        /// What was listed or watched.
+        resource: Resource,
+        /// Which of the two.
+        verb: Verb,
+        /// Why.
+        #[source]
+        source: Box<watcher::Error>,
+    },
+    /// This node has no Node object.
+    #[error(
+        "there is no Node {name:?}: no endpoint is local by zone; is --node-name right (NOD-04)?"
+    )]
+    NoNode {
+        /// The node's name.
+        name: String,
+    },
+    /// A file of the manifests cannot be read; its last good version is served.
+    #[error("{} cannot be read; its last good version is served", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something in a file of the manifests is wrong.
+    #[error("{}:{line}: {problem}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What.
+        #[source]
+        problem: ManifestProblem,
+    },
+}
+
+/// What is wrong with an object of a file.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ManifestProblem {
+    /// The file is not YAML, or an object has a field of a wrong type.
+    #[error("{message}; the file's last good version is served")]
+    Syntax {
+        /// What the parser says.
+        message: String,
+    },
+    /// An object that nothing here reads.
+    #[error("kind {kind:?} of {api_version:?} is not read here; the object is ignored")]
+    Kind {
+        /// `kind`.
+        kind: String,
+        /// `apiVersion`.
+        api_version: String,
+    },
+    /// An object without a name.
+    #[error("{kind} has no metadata.name; the object is ignored")]
+    Nameless {
+        /// `kind`.
+        kind: String,
+    },
+    /// An object that an earlier file, or an earlier line of this one, has already.
+    #[error("{kind} {object} stands in {} already; this one is ignored", first.display())]
+    Duplicate {
+        /// `kind`.
+        kind: &'static str,
+        /// The object.
+        object: ObjectName,
+        /// The file of the one that is served.
+        first: PathBuf,
+    },
+}
+
+/// Why netlink gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// The socket.
+    #[error("the netlink socket cannot be opened")]
+    Socket(#[source] io::Error),
+    /// The kernel closed the socket.
+    #[error("the netlink socket was closed; changes of addresses are not seen any more")]
+    Closed,
+    /// A request.
+    #[error("a netlink request failed")]
+    Request(#[source] Box<rtnetlink::Error>),
+}
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Resource {
+    /// v1 services.
+    Services,
+    /// discovery.k8s.io/v1 endpointslices.
+    EndpointSlices,
+    /// v1 nodes: this one.
+    Nodes,
+}
+
+/// What the API server was asked to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verb {
+    /// GET of a list.
+    List,
+    /// GET of a list with `watch=true`.
+    Watch,
+}
+
+impl Error {
+    /// The error and its causes in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let cause_text = cause.to_string();
+            // Some libraries repeat the cause in their own words already.
+            if !text.contains(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            next = cause.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Services => "services",
+            Self::EndpointSlices => "endpointslices.discovery.k8s.io",
+            Self::Nodes => "nodes",
+        })
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::List => "list",
+            Self::Watch => "watch",
+        })
+    }
+}
+
+fn of_context(context: Option<&String>) -> String {
+    context.map_or_else(String::new, |name| format!(" with context {name:?} (--context)"))
+}

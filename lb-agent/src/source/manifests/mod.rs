@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `--manifests DIR`: the objects of a directory's YAML files, without a cluster.
+//!
+//! ```text
+//! inotify ─► directory ─► parse each changed file ─► merge ─► Change
+//! ```
+//!
+//! Files whose names end in .yaml, .yml or .json count, in the directory itself. A file that
+//! is being written, or that does not parse, keeps its last good version.
+
+mod directory;
+mod merge;
+mod parse;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::mpsc;
+
+use self::{
+    directory::Directory,
+    merge::{Merged, merge},
+    parse::{Content, parse},
+};
+use crate::{
+    model::change::Change,
+    source::{
+        batch::Message,
+        error::{Error, ManifestProblem},
+        status::{Place, Reporter},
+    },
+};
+
+/// The source of a directory.
+pub(super) struct Manifests {
+    directory: Directory,
+    node_name: Arc<str>,
+    /// The last good version of each file.
+    files: BTreeMap<PathBuf, Content>,
+    /// Why the newest version of a file is not the one in `files`.
+    bad: BTreeMap<PathBuf, Bad>,
+    /// What was sent last.
+    merged: Merged,
+}
+
+/// Why a file's newest version is not used.
+enum Bad {
+    /// It cannot be read.
+    Unreadable(std::io::Error),
+    /// It cannot be understood.
+    Problem(u64, ManifestProblem),
+}
+
+impl Manifests {
+    /// Opens the directory and begins to follow its changes.
+    ///
+    /// # Errors
+    /// [`Error::ManifestsDirectory`] if it cannot be read, [`Error::Inotify`] if it cannot be
+    /// followed.
+    pub(super) fn open(path: &Path, node_name: Arc<str>) -> Result<Self, Error> {
+        let directory = Directory::open(path)?;
+        Ok(Self {
+            directory,
+            node_name,
+            files: BTreeMap::new(),
+            bad: BTreeMap::new(),
+            merged: Merged::default(),
+        })
+    }
+
+    /// Sends the directory's objects, then each change, until the receiver ends.
+    pub(super) async fn run(mut self, messages: mpsc::Sender<Message>, reporter: Reporter) {
+        self.scan();
+        let mut changes = self.first(&reporter);
+        loop {
+            for change in changes.drain(..) {
+                if messages.send(Message::Change(change)).await.is_err() {
+                    return;
+                }
+            }
+            self.directory.changed().await;
+            self.scan();
+            changes = self.next(&reporter);
+        }
+    }
+
+    /// Everything, as one change.
+    fn first(&mut self, reporter: &Reporter) -> Vec<Change> {
+        self.next(reporter);
+        vec![Change::Replace(Box::new(self.merged.listing()))]
+    }
+
+    /// What changed since the last time.
+    fn next(&mut self, reporter: &Reporter) -> Vec<Change> {
+        let (merged, problems) = merge(&self.files, &self.node_name);
+        let changes = merged.changes_since(&self.merged);
+        self.merged = merged;
+        self.report(problems, reporter);
+        changes
+    }
+
+    /// Reads the files that changed, and forgets those that are gone.
+    fn scan(&mut self) {
+        let Some(scan) = self.directory.scan() else { return };
+        self.files.retain(|path, _| scan.present.contains(path));
+        self.bad.retain(|path, _| scan.present.contains(path));
+        for (path, text) in scan.read {
+            let content = match text {
+                Ok(text) => parse(&text).map_err(|(line, problem)| Bad::Problem(line, problem)),
+                Err(error) => Err(Bad::Unreadable(error)),
+            };
+            match content {
+                Ok(content) => {
+                    self.bad.remove(&path);
+                    self.files.insert(path, content);
+                }
+                Err(bad) => {
+                    self.bad.insert(path, bad);
+                }
+            }
+        }
+    }
+
+    fn report(&self, problems: Vec<merge::Problem>, reporter: &Reporter) {
+        let mut failures = BTreeMap::new();
+        let mut add = |path: PathBuf, mut line: u64, error: Error| {
+            // Two problems of one line: the second counts as the next line's.
+            while failures.contains_key(&Place::File(path.clone(), line)) {
+                line += 1;
+            }
+            failures.insert(Place::File(path, line), error);
+        };
+        if let Some(error) = self.directory.failure() {
+            add(self.directory.path().to_owned(), 0, error);
+        }
+        for (path, bad) in &self.bad {
+            let (line, error) = bad.told(path);
+            add(path.clone(), line, error);
+        }
+        for (path, line, problem) in problems {
+            add(path.clone(), line, Error::Manifest { path, line, problem });
+        }
+        reporter.files(failures);
+    }
+}
+
+impl Bad {
+    /// The line, 0 for the whole file, and the error to report.
+    fn told(&self, path: &Path) -> (u64, Error) {
+        let path = path.to_owned();
+        match self {
+            Self::Unreadable(error) => {
+                let source = std::io::Error::new(error.kind(), error.to_string());
+                (0, Error::File { path, source })
+            }
+            Self::Problem(line, problem) => {
+                (*line, Error::Manifest { path, line: *line, problem: problem.clone() })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
