@@ -280,6 +280,48 @@ fn two_labs_stand_side_by_side_and_leave_nothing() {
     }
 }
 
+#[test]
+fn a_lab_made_by_hand_stands_until_it_is_taken_down() {
+    need_lab!();
+    let lab = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_lab")).args(args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let (up, listing, errors) = lab(&["up", "--nodes", "1", "--pods", "2", "--port", "80"]);
+    assert!(up, "{errors}");
+    let id = listing.split_whitespace().nth(1).unwrap();
+    let _guard = TakeDown(lab::id::RunId::parse(id).unwrap());
+    let (_, pods, _) = lab(&["pods", id]);
+    assert!(
+        pods.contains("pod-1-2") && pods.contains("10.244.1.11") && pods.contains("kept"),
+        "{pods}"
+    );
+    let far = "http://[fd00:10:244:1::b]/";
+    let (done, body, errors) =
+        lab(&["exec", "--id", id, "pod-1-1", "--", "curl", "-sSg", "--max-time", "3", far]);
+    assert!(done && body.contains("pod-1-2"), "{body}{errors}");
+    let (crashed, _, _) = lab(&["down"]);
+    assert!(crashed, "what was made to stand is not taken for crashed");
+    assert!(lab(&["pods", id]).1.contains("pod-1-1"));
+    let (unknown, _, errors) = lab(&["exec", "--id", id, "pod-9-9", "--", "true"]);
+    assert!(!unknown && errors.contains("has no pod-9-9"), "{errors}");
+    assert!(lab(&["down", id]).0);
+    let (gone, _, errors) = lab(&["pods", id]);
+    assert!(!gone && errors.contains("no lab"), "{errors}");
+}
+
+/// Removes a lab at the end of a test, whatever came between.
+struct TakeDown(lab::id::RunId);
+
+impl Drop for TakeDown {
+    fn drop(&mut self) {
+        if let Err(error) = state::remove(&self.0) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
 /// Whether a process runs. One that ended and waits to be reaped (its owner is
 /// gone) has no executable any more.
 fn runs(pid: u32) -> bool {

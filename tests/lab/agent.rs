@@ -107,7 +107,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Waits until `/healthz` says 200: the first full apply is done.
+    /// Waits until `/readyz` says 200: self-test and first full apply are done.
     ///
     /// # Errors
     /// When it ends or is not ready within `limit`; the message has the end of
@@ -118,9 +118,9 @@ impl Agent {
                 if !self.process.is_running() {
                     return Ok(false);
                 }
-                match self.healthz()? {
+                match self.readyz()? {
                     (200, _) => Ok(true),
-                    (status, body) => bail!("/healthz said {status}: {body}"),
+                    (status, body) => bail!("/readyz said {status}: {body}"),
                 }
             });
         match ready {
@@ -135,6 +135,11 @@ impl Agent {
     /// `GET /healthz`: status and body.
     pub fn healthz(&self) -> Result<(u16, String)> {
         self.http("127.0.0.1:10256", "/healthz")
+    }
+
+    /// `GET /readyz`: status and body.
+    pub fn readyz(&self) -> Result<(u16, String)> {
+        self.http("127.0.0.1:10256", "/readyz")
     }
 
     /// `GET /livez`: status and body.

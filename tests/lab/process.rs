@@ -46,6 +46,23 @@ impl Process {
         self.child.id()
     }
 
+    /// Memory that it has resident, bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = line.with_context(|| format!("{} has ended", self.label))?;
+        let kib: u64 = line
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .with_context(|| format!("VmRSS {line:?}"))?;
+        Ok(kib * 1024)
+    }
+
     /// Its pipes, where the command asked for some.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child

@@ -121,7 +121,18 @@ pub fn sweep() -> Result<Vec<RunId>> {
     let mut crashed: BTreeSet<RunId> = orphans()?;
     crashed.extend(State::all().into_iter().filter(State::is_crashed).map(|state| state.id));
     crashed.iter().try_for_each(remove)?;
+    remove_drafts()?;
     Ok(crashed.into_iter().collect())
+}
+
+/// Removes directories of labs whose process died while it claimed an id.
+fn remove_drafts() -> Result<()> {
+    let drafts = names_in(Path::new(RUN_DIR)).into_iter().filter(|name| name.starts_with('.'));
+    let mut dead = drafts.filter(|name| {
+        let pid = name.rsplit_once('-').map(|(_, pid)| pid);
+        pid.is_none_or(|pid| !Path::new("/proc").join(pid).exists())
+    });
+    dead.try_for_each(|name| remove_dir(Some(Path::new(RUN_DIR).join(name))))
 }
 
 /// Ids in names of namespaces and cgroups that have no directory. A lab's
