@@ -139,16 +139,24 @@ pub(crate) fn netns_cookie(context: &impl EbpfContext) -> u64 {
     unsafe { helpers::bpf_get_netns_cookie(context.as_ptr()) }
 }
 
-/// Makes the system call fail with an errno; the program must then return 0.
+/// Makes the system call fail with an errno; what the program must then return. A kernel
+/// that cannot lets the call go on, into a timeout: its only other answer is EPERM.
 #[inline(always)]
-pub(crate) fn fail_with(errno: i32) {
+pub(crate) fn fail_with(errno: i32) -> i32 {
+    if HAS_SET_RETVAL.load() == 0 {
+        return 1;
+    }
     // SAFETY: the helper takes any number and has no memory effects.
     unsafe { helpers::bpf_set_retval(-errno) };
+    0
 }
 
 /// Whether a socket is a subflow of an MPTCP connection.
 #[inline(always)]
 pub(crate) fn is_mptcp_subflow(socket: *mut c_void) -> bool {
+    if HAS_MPTCP.load() == 0 {
+        return false;
+    }
     // SAFETY: the verifier has checked that this is a socket of the context.
     !unsafe { helpers::bpf_skc_to_mptcp_sock(socket) }.is_null()
 }
@@ -166,6 +174,14 @@ pub(crate) fn now_ns() -> u64 {
     // SAFETY: as above.
     unsafe { helpers::bpf_ktime_get_ns() }
 }
+
+/// 1 if the kernel has bpf_set_retval (Linux 5.18), set by the agent.
+#[unsafe(no_mangle)]
+static HAS_SET_RETVAL: Global = Global::new(1);
+
+/// 1 if the kernel has bpf_skc_to_mptcp_sock (Linux 5.19), set by the agent.
+#[unsafe(no_mangle)]
+static HAS_MPTCP: Global = Global::new(1);
 
 /// Helpers that are GPL-only need it; the source is offered under either licence.
 #[unsafe(link_section = "license")]

@@ -4,7 +4,16 @@
 //! Invariant: this room decides nothing. It executes ops in their order and says how far it
 //! came.
 
+pub mod arrays;
+pub mod cgroup;
 pub mod fake;
+pub mod hashes;
+pub mod kernel;
+pub mod load;
+pub mod maps;
+pub mod probe;
+pub mod syscall;
+pub mod wire;
 
 use std::io;
 

@@ -122,8 +122,7 @@ fn pass(reason: Counter) -> i32 {
 #[inline(always)]
 fn fail(errno: i32, reason: Counter) -> i32 {
     maps::count(reason);
-    kernel::fail_with(errno);
-    0
+    kernel::fail_with(errno)
 }
 
 /// The Service has no endpoint (NOEP-05).

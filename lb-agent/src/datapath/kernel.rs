@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The kernel's maps as a [`Datapath`].
+
+use std::{io, sync::Arc};
+
+use lb_common::{
+    counter::Counter,
+    maps::{self, Capacities, NodePort},
+    socket::SocketRecord,
+};
+
+use super::{
+    Datapath, Error, Failed, at_least,
+    load::{Generation, LoadError, Loader, Options, Outcome},
+    maps::Maps,
+    syscall,
+};
+use crate::plan::{
+    op::Op,
+    tables::{Array, Tables},
+};
+
+mod batch;
+
+/// The maps and programs of this node, and the lock on them.
+#[derive(Debug)]
+pub struct Kernel {
+    loader: Loader,
+    generation: Generation,
+    writes: u64,
+}
+
+impl Kernel {
+    /// Brings the maps and programs into being. What runs goes on running: nothing is
+    /// attached or replaced before [`Kernel::attach`].
+    pub fn open(options: &Options, wanted: &Capacities) -> Result<Self, LoadError> {
+        let loader = Loader::new(options)?;
+        for layout in loader.other_layouts() {
+            tracing::warn!(pins = %layout.display(), "maps of another layout: sockets' records and affinity pins cannot be converted; its programs run until ours are filled");
+        }
+        let generation = loader.build(wanted)?;
+        say(&generation.outcome);
+        Ok(Self { loader, generation, writes: 0 })
+    }
+
+    /// Makes the programs run: attaches them or puts them in the place of those that run.
+    /// Nothing is written if they run already. Call it when the maps are filled.
+    pub fn attach(&mut self) -> Result<(), LoadError> {
+        self.loader.attach(&self.generation)
+    }
+
+    /// How maps and programs came about.
+    pub const fn outcome(&self) -> &Outcome {
+        &self.generation.outcome
+    }
+
+    /// The maps.
+    pub const fn maps(&self) -> &Maps {
+        &self.generation.maps
+    }
+
+    /// The maps, to be written by whoever knows what a plan does not: BYPASS and CONFIG.
+    pub const fn maps_mut(&mut self) -> &mut Maps {
+        &mut self.generation.maps
+    }
+
+    /// What loads and attaches.
+    pub const fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// Words and elements that were written since the start.
+    pub fn writes(&self) -> u64 {
+        self.writes + self.generation.maps.writes()
+    }
+}
+
+impl Datapath for Kernel {
+    fn capacities(&self) -> Capacities {
+        self.generation.capacities
+    }
+
+    fn dump(&mut self) -> Result<Tables, Error> {
+        syscall::wait_for_grace();
+        dump(&self.generation.maps)
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<(), Failed> {
+        let mut done = 0;
+        while let Some(rest) = ops.get(done..).filter(|rest| !rest.is_empty()) {
+            match batch::execute(&mut self.generation.maps, rest) {
+                Ok(executed) => done += executed,
+                Err(failed) => {
+                    return Err(Failed { done: done + failed.done, source: failed.source });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&self, backend: u32) -> u64 {
+        self.generation.maps.backend_load.read(backend).map_or(0, |load| load.sockets)
+    }
+
+    fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error> {
+        let before = self.generation.capacities;
+        let unattached = self.loader.is_unattached();
+        let grown = self.loader.build(&at_least(&before, wanted)).map_err(failed_to_grow)?;
+        if !unattached {
+            self.loader.attach(&grown).map_err(failed_to_grow)?;
+        }
+        say(&grown.outcome);
+        self.writes += self.generation.maps.writes();
+        self.generation = grown;
+        Ok(self.generation.capacities != before)
+    }
+}
+
+/// Reads everything that the agent owns.
+pub fn dump(maps: &Maps) -> Result<Tables, Error> {
+    let names = maps.names.dump().map_err(unreadable(maps::NAMES))?;
+    let node_ports = (0..).zip(maps.node_ports.written());
+    let node_addresses = maps.node_addresses.dump().map_err(unreadable(maps::NODE_ADDRS))?;
+    Ok(Tables {
+        frontends4: read_all(maps.frontends4.dump(), maps::FRONTENDS4)?,
+        frontends6: read_all(maps.frontends6.dump(), maps::FRONTENDS6)?,
+        node_ports: node_ports.filter(|(_, port)| *port != NodePort::default()).collect(),
+        node_addresses: node_addresses.into_iter().map(|(address, _)| address).collect(),
+        services: Array::from(maps.services.written().as_slice()),
+        slots: Array::from(maps.slots.written().as_slice()),
+        backends: Array::from(maps.backends.written().as_slice()),
+        members: read_all(maps.members.dump(), maps::MEMBERS)?,
+        names: names.into_iter().map(|(id, name)| (id, Arc::from(name.as_str()))).collect(),
+    })
+}
+
+/// The counters, added up over the CPUs, in the order of [`Counter::ALL`].
+pub fn counters(maps: &Maps) -> Result<Vec<(Counter, u64)>, Error> {
+    let read = |counter: &Counter| {
+        let values = maps.counters.get(&counter.index(), 0).map_err(io::Error::other)?;
+        Ok((*counter, values.iter().sum()))
+    };
+    Counter::ALL.iter().map(read).collect::<io::Result<_>>().map_err(unreadable(maps::COUNTERS))
+}
+
+/// The records of the sockets that were translated, those of SOCKETS_OVER last.
+pub fn sockets(maps: &Maps) -> Result<Vec<SocketRecord>, Error> {
+    let over = maps.sockets_over.dump().map_err(unreadable(maps::SOCKETS_OVER))?;
+    let placed = (0..maps.sockets.len()).filter_map(|index| maps.sockets.read_record(index));
+    Ok(placed.chain(over.into_iter().map(|(_, record)| record)).collect())
+}
+
+fn read_all<K, V, C: FromIterator<(K, V)>>(
+    elements: io::Result<Vec<(K, V)>>,
+    map: &'static str,
+) -> Result<C, Error> {
+    Ok(elements.map_err(unreadable(map))?.into_iter().collect())
+}
+
+fn unreadable(map: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Map { operation: "read", map, source }
+}
+
+fn failed_to_grow(error: LoadError) -> Error {
+    Error::Map { operation: "enlarge", map: "generation", source: io::Error::other(error) }
+}
+
+/// One line on how maps and programs came about.
+fn say(outcome: &Outcome) {
+    match outcome {
+        Outcome::Unchanged => tracing::info!("the pinned programs and maps are the right ones"),
+        Outcome::Fresh => tracing::info!("loaded programs with new maps"),
+        Outcome::Upgraded => tracing::info!("loaded new programs over the pinned maps"),
+        Outcome::Grown => tracing::info!("loaded programs over larger maps with the same contents"),
+        Outcome::Rebuilt(misfits) => {
+            let maps: Vec<_> = misfits.iter().map(|misfit| misfit.map).collect();
+            tracing::warn!(
+                maps = maps.join(","),
+                "pinned maps do not fit this agent: made anew, with all that name their indexes; the rest is kept"
+            );
+        }
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What can go wrong between an empty BPF file system and running programs.
+
+use std::{io, path::PathBuf};
+
+use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
+
+use crate::datapath::probe::Foreign;
+
+/// Why the datapath could not be loaded, attached or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The pins' directory is in no BPF file system.
+    #[error("{} is in no BPF file system; run: mount -t bpf bpf /sys/fs/bpf", path.display())]
+    NoBpffs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The kernel reserves dots in names of a BPF file system.
+    #[error("{}: a BPF file system allows no dots in names; choose another --bpf-root", path.display())]
+    DottedPath {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another agent owns the pins.
+    #[error("{} is in use by {}; one agent per --bpf-root", path.display(), holder(*pid))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The other's process id, if it can be seen from here.
+        pid: Option<u32>,
+    },
+    /// A file or directory could not be used.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The cgroup could not be opened.
+    #[error("cannot use cgroup {}: {source}; give the root of the cgroup2 tree as --cgroup-root", path.display())]
+    Cgroup {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The cookie of the node's network namespace could not be read.
+    #[error("cannot read the network namespace's cookie: {source}; Linux 5.14 or later is needed")]
+    NetnsCookie {
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel did not take the object or one of its maps.
+    #[error("cannot load the kernel programs: {source}")]
+    Object {
+        /// aya's answer.
+        #[source]
+        source: EbpfError,
+    },
+    /// A map could not be opened.
+    #[error("cannot {operation} map {map}: {source}")]
+    Map {
+        /// What was tried.
+        operation: &'static str,
+        /// The map's name.
+        map: &'static str,
+        /// aya's answer.
+        #[source]
+        source: MapError,
+    },
+    /// A map's contents could not be carried over.
+    #[error("cannot copy map {map}: {source}")]
+    Copy {
+        /// The map's name.
+        map: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A program is not in the object: it was built from other sources.
+    #[error("the kernel programs have no {program}: rebuild the agent")]
+    NoProgram {
+        /// The program's name.
+        program: &'static str,
+    },
+    /// The verifier refused a program, or it could not be described.
+    #[error("cannot load program {program}: {source}")]
+    Program {
+        /// The program's name.
+        program: &'static str,
+        /// aya's answer, with the verifier's words.
+        #[source]
+        source: ProgramError,
+    },
+    /// A program could not be pinned.
+    #[error("cannot pin program {program}: {source}")]
+    Pin {
+        /// The program's name.
+        program: &'static str,
+        /// aya's answer.
+        #[source]
+        source: PinError,
+    },
+    /// A program could not be attached.
+    #[error("cannot attach {program} to cgroup {}: {source}", cgroup.display())]
+    Attach {
+        /// The program's name.
+        program: &'static str,
+        /// The cgroup's directory.
+        cgroup: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Another program is attached in a way that shuts ours out.
+    #[error("cannot attach {program} to cgroup {}: {blocker} was attached without the multi flag, which lets no other program run; detach it", cgroup.display())]
+    Blocked {
+        /// Our program's name.
+        program: &'static str,
+        /// The cgroup that we attach to.
+        cgroup: PathBuf,
+        /// The other program.
+        blocker: Foreign,
+    },
+    /// Another socket-level balancer is at work.
+    #[error("{first} also rewrites connections of cgroup {}: two balancers would work against each other; detach it, or allow it with --allow-foreign-programs", cgroup.display())]
+    Foreign {
+        /// The cgroup that we attach to.
+        cgroup: PathBuf,
+        /// The first such program.
+        first: Foreign,
+    },
+}
+
+impl LoadError {
+    /// Whether another try may succeed without anybody doing anything.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Copy { .. } | Self::Map { .. })
+    }
+}
+
+/// A file error with its place.
+pub(super) fn file(
+    operation: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> LoadError {
+    let path = path.into();
+    move |source| LoadError::File { operation, path, source }
+}
+
+fn holder(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("process {pid}"),
+        None => "a process of another PID namespace".to_owned(),
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The attachments: pinned cgroup links, made once and updated ever after.
+
+use std::{io, os::fd::OwnedFd};
+
+use super::{
+    error::{LoadError, file},
+    object::Program,
+    pins::{self, Pins},
+};
+use crate::datapath::{cgroup::Cgroup, probe, syscall};
+
+/// A place in the kernel where a program runs.
+#[derive(Debug)]
+pub struct Hook {
+    /// The program's name, in the object and as a pin.
+    pub name: &'static str,
+    /// `enum bpf_attach_type`.
+    pub attach_type: u32,
+}
+
+/// Makes every program run at the cgroup, in the order of [`HOOKS`]. A link that is there
+/// is updated in place: no moment passes without a program. Whether anything changed.
+///
+/// # Errors
+///
+/// Links that this call made are removed again; those that it updated stay so.
+pub(super) fn attach(
+    programs: &[Program],
+    cgroup: &Cgroup,
+    pins: &Pins,
+) -> Result<bool, LoadError> {
+    let mut made = Vec::new();
+    let mut changed = false;
+    for program in programs {
+        match attach_one(program, cgroup, pins) {
+            Ok(Change::None) => {}
+            Ok(Change::Updated) => changed = true,
+            Ok(Change::Made) => made.push(pins.link(program.hook.name)),
+            Err(error) => {
+                for link in made {
+                    pins::remove(&link)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(changed || !made.is_empty())
+}
+
+/// Ids of the programs that run from the pinned links, of any layout.
+pub(super) fn running(pins: &Pins) -> Vec<u32> {
+    let places = HOOKS.iter().flat_map(|hook| {
+        let others = pins.other_layouts().into_iter();
+        let others = others.map(move |layout| layout.join("links").join(hook.name));
+        others.chain([pins.link(hook.name)])
+    });
+    let links = places.filter_map(|path| syscall::object_get(&path).ok());
+    links.filter_map(|link| Some(syscall::describe_link(link).ok()?.program)).collect()
+}
+
+/// What became of a link.
+enum Change {
+    None,
+    Updated,
+    Made,
+}
+
+fn attach_one(program: &Program, cgroup: &Cgroup, pins: &Pins) -> Result<Change, LoadError> {
+    let Some(link) = find(program.hook, cgroup, pins)? else {
+        make(program, cgroup, pins)?;
+        return Ok(Change::Made);
+    };
+    let runs = syscall::describe_link(&link).map_err(failed(program, cgroup))?.program;
+    if runs == program.id {
+        return Ok(Change::None);
+    }
+    syscall::link_update(&link, &program.fd).map_err(failed(program, cgroup))?;
+    Ok(Change::Updated)
+}
+
+/// The pinned link of a hook at this cgroup. One of another layout is taken over.
+fn find(hook: &Hook, cgroup: &Cgroup, pins: &Pins) -> Result<Option<OwnedFd>, LoadError> {
+    let path = pins.link(hook.name);
+    if !path.exists() {
+        for layout in pins.other_layouts() {
+            let other = layout.join("links").join(hook.name);
+            if other.exists() {
+                pins::rename(&other, &path)?;
+                break;
+            }
+        }
+    }
+    let Ok(link) = syscall::object_get(&path) else {
+        return Ok(None);
+    };
+    // A link to another cgroup, or to one that is gone, is of no use.
+    let fits = syscall::describe_link(&link)
+        .is_ok_and(|found| found.cgroup == cgroup.id() && found.attach_type == hook.attach_type);
+    Ok(fits.then_some(link))
+}
+
+/// Attaches a program and pins the link, over an unusable one if there is one.
+fn make(program: &Program, cgroup: &Cgroup, pins: &Pins) -> Result<(), LoadError> {
+    let hook = program.hook;
+    let link = syscall::link_create(&program.fd, cgroup, hook.attach_type).map_err(|source| {
+        let denied = source.kind() == io::ErrorKind::PermissionDenied;
+        match probe::blocker(cgroup, hook).filter(|_| denied) {
+            Some(blocker) => {
+                let cgroup = cgroup.path().to_owned();
+                LoadError::Blocked { program: hook.name, cgroup, blocker }
+            }
+            None => failed(program, cgroup)(source),
+        }
+    })?;
+    let (new, path) = (pins.link("new"), pins.link(hook.name));
+    pins::remove(&new)?;
+    syscall::object_pin(&link, &new).map_err(file("pin", &new))?;
+    pins::rename(&new, &path)
+}
+
+fn failed(program: &Program, cgroup: &Cgroup) -> impl FnOnce(io::Error) -> LoadError {
+    let (program, cgroup) = (program.hook.name, cgroup.path().to_owned());
+    move |source| LoadError::Attach { program, cgroup, source }
+}
+
+/// Every hook, in the order in which programs are attached or replaced: those that undo a
+/// translation first, so that none is ever made that cannot be undone.
+pub const HOOKS: [Hook; 9] = [
+    Hook { name: "sock_release", attach_type: 34 },
+    Hook { name: "recvmsg4", attach_type: 19 },
+    Hook { name: "recvmsg6", attach_type: 20 },
+    Hook { name: "getpeername4", attach_type: 29 },
+    Hook { name: "getpeername6", attach_type: 30 },
+    Hook { name: "sendmsg4", attach_type: 14 },
+    Hook { name: "sendmsg6", attach_type: 15 },
+    Hook { name: "connect4", attach_type: 10 },
+    Hook { name: "connect6", attach_type: 11 },
+];

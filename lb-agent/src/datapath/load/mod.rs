@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Loads the kernel programs, pins them with their maps, attaches and replaces them.
+//!
+//! An agent's start: [`Loader::new`] takes the lock and tidies up; [`Loader::build`] reuses
+//! the pinned maps and programs as far as they fit and makes the rest, beside what runs;
+//! [`Loader::attach`] switches the links over. Only [`unload`] ever detaches.
+
+mod carry;
+mod error;
+mod fate;
+pub(super) mod links;
+mod lock;
+mod object;
+mod pins;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use lb_common::maps::{self, Capacities};
+
+use self::{
+    error::file,
+    fate::{Fate, Found, Origin},
+    lock::Lock,
+    object::{Globals, Program},
+    pins::{Pins, Stage},
+};
+use super::{
+    cgroup::Cgroup,
+    maps::{Maps, SHAPES},
+    probe, syscall,
+};
+
+pub use self::{
+    error::LoadError,
+    fate::Misfit,
+    links::{HOOKS, Hook},
+};
+
+/// Where the datapath lives.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory of the pins, in a BPF file system.
+    pub bpf_root: PathBuf,
+    /// The cgroup whose sockets are balanced.
+    pub cgroup_root: PathBuf,
+    /// Go on although other programs rewrite connections, too.
+    pub allow_foreign: bool,
+}
+
+/// Owns the pins of a bpf-root, and the lock on them.
+#[derive(Debug)]
+pub struct Loader {
+    pins: Pins,
+    cgroup: Cgroup,
+    globals: Globals,
+    _lock: Lock,
+}
+
+/// Maps and the programs over them.
+#[derive(Debug)]
+pub struct Generation {
+    /// The maps.
+    pub maps: Maps,
+    /// Their sizes.
+    pub capacities: Capacities,
+    /// How they came about.
+    pub outcome: Outcome,
+    programs: Vec<Program>,
+}
+
+/// How a generation came about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The programs and maps that are pinned are the right ones: nothing was written.
+    Unchanged,
+    /// There was nothing before.
+    Fresh,
+    /// New programs over the pinned maps.
+    Upgraded,
+    /// New programs over larger maps with the same contents.
+    Grown,
+    /// Some pinned maps did not fit: they and those that name their indexes are new.
+    Rebuilt(Vec<Misfit>),
+}
+
+impl Loader {
+    /// Takes the lock, removes what another agent left half made, and checks
+    /// that no other balancer is attached.
+    pub fn new(options: &Options) -> Result<Self, LoadError> {
+        let Options { bpf_root, cgroup_root, allow_foreign } = options;
+        make_root(bpf_root)?;
+        let lock = Lock::take(bpf_root)?;
+        let cgroup = Cgroup::open(cgroup_root)
+            .map_err(|source| LoadError::Cgroup { path: cgroup_root.clone(), source })?;
+        let host_netns =
+            syscall::netns_cookie().map_err(|source| LoadError::NetnsCookie { source })?;
+        let pins = Pins::new(bpf_root);
+        if !allow_foreign
+            && let Some(first) = probe::foreign(&cgroup, &links::running(&pins)).into_iter().next()
+        {
+            return Err(LoadError::Foreign { cgroup: cgroup.path().to_owned(), first });
+        }
+        pins.prepare()?;
+        let globals = Globals {
+            host_netns,
+            sockets_mask: 0,
+            has_set_retval: u64::from(probe::has_set_retval()),
+            has_mptcp: u64::from(probe::has_mptcp()),
+        };
+        Ok(Self { pins, cgroup, globals, _lock: lock })
+    }
+
+    /// Brings maps of at least the wanted sizes and the programs over them into being, from
+    /// what is pinned as far as it fits. What runs goes on running.
+    pub fn build(&self, wanted: &Capacities) -> Result<Generation, LoadError> {
+        let found = SHAPES.map(|shape| find(&self.pins.latest_map(shape.name)));
+        let fates = fate::decide(&found, &powers_of_two(wanted));
+        let misfits = fate::misfits(&found);
+        let globals = Globals { sockets_mask: sockets_mask(&fates), ..self.globals };
+        let build_id = object::build_id(&fates, &globals);
+        let kept = fates.iter().all(|fate| fate.origin == Origin::Kept);
+        let stage = self.pins.latest_programs();
+        if kept
+            && self.pins.build_id(stage).as_deref() == Some(&*build_id)
+            && let Some(programs) = object::open_programs(&self.pins, stage)
+        {
+            let maps = self.open(&fates)?;
+            let capacities = capacities(&fates);
+            return Ok(Generation { maps, capacities, outcome: Outcome::Unchanged, programs });
+        }
+        let outcome = if found.iter().all(|found| *found == Found::Nothing) {
+            Outcome::Fresh
+        } else if !misfits.is_empty() {
+            Outcome::Rebuilt(misfits)
+        } else if kept {
+            Outcome::Upgraded
+        } else {
+            Outcome::Grown
+        };
+        self.make(&fates, &globals, &build_id, outcome)
+    }
+
+    /// Makes a generation's programs run: attaches them, or replaces those that run. Then
+    /// the old ones' maps are dropped. Does nothing if they run already.
+    pub fn attach(&self, generation: &Generation) -> Result<(), LoadError> {
+        if links::attach(&generation.programs, &self.cgroup, &self.pins)? {
+            syscall::wait_for_grace();
+        }
+        self.pins.commit()?;
+        for layout in self.pins.other_layouts() {
+            pins::remove(&layout)?;
+        }
+        Ok(())
+    }
+
+    /// The cgroup whose sockets are balanced.
+    pub const fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Whether the latest generation still waits for [`Loader::attach`].
+    pub fn is_unattached(&self) -> bool {
+        self.pins.latest_programs() == Stage::Next
+    }
+
+    /// Whether pins of other layouts are there. Their programs run until ours are attached.
+    pub fn other_layouts(&self) -> Vec<PathBuf> {
+        self.pins.other_layouts()
+    }
+
+    fn make(
+        &self,
+        fates: &[Fate],
+        globals: &Globals,
+        build_id: &str,
+        outcome: Outcome,
+    ) -> Result<Generation, LoadError> {
+        self.pins.start()?;
+        let mut ebpf = object::load(fates, globals, |fate| self.place(fate, Stage::Building))?;
+        let mut maps = Maps::open(|name| {
+            let made = self.pins.map(Stage::Building, name);
+            if made.exists() { made } else { self.pins.latest_map(name) }
+        })
+        .map_err(|(map, source)| LoadError::Map { operation: "open", map, source })?;
+        if fates.iter().any(|fate| fate.origin == Origin::Grown) {
+            carry::tables(&self.pins, &mut maps)?;
+        }
+        let programs = object::load_programs(&mut ebpf, &self.pins)?;
+        self.pins.set_build_id(build_id)?;
+        self.pins.complete()?;
+        Ok(Generation { maps, capacities: capacities(fates), outcome, programs })
+    }
+
+    fn open(&self, fates: &[Fate]) -> Result<Maps, LoadError> {
+        let place = |name: &str| {
+            let fate = fates.iter().find(|fate| fate.name == name);
+            fate.map_or_else(PathBuf::new, |fate| self.place(fate, Stage::Live))
+        };
+        Maps::open(place).map_err(|(map, source)| LoadError::Map { operation: "open", map, source })
+    }
+
+    /// Where a map is, or will be when it is made at a stage.
+    fn place(&self, fate: &Fate, stage: Stage) -> PathBuf {
+        match fate.origin {
+            Origin::Kept => self.pins.latest_map(fate.name),
+            Origin::Grown | Origin::Fresh => self.pins.map(stage, fate.name),
+        }
+    }
+}
+
+/// Opens the pinned maps for reading, without a lock and whether or not an agent runs.
+pub fn open_pinned(bpf_root: &Path) -> Result<Maps, LoadError> {
+    let pins = Pins::new(bpf_root);
+    Maps::open(|name| pins.map(Stage::Live, name)).map_err(|(map, source)| LoadError::Map {
+        operation: "open",
+        map,
+        source,
+    })
+}
+
+/// Removes every trace of the datapath: forward hooks first, then the reverse ones, programs,
+/// maps and directories. Whether there was any.
+///
+/// # Errors
+///
+/// [`LoadError::Locked`] while an agent runs.
+pub fn unload(bpf_root: &Path) -> Result<bool, LoadError> {
+    if !bpf_root.exists() {
+        return Ok(false);
+    }
+    check_root(bpf_root)?;
+    let _lock = Lock::take(bpf_root)?;
+    let layouts = pins::layouts(bpf_root);
+    for hook in HOOKS.iter().rev() {
+        for layout in &layouts {
+            pins::remove(&layout.join("links").join(hook.name))?;
+        }
+    }
+    for layout in &layouts {
+        pins::remove(layout)?;
+    }
+    match fs::remove_dir(bpf_root) {
+        // Others keep things there as well.
+        Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+        result => result.map_err(file("remove", bpf_root))?,
+    }
+    Ok(!layouts.is_empty())
+}
+
+/// Makes the directory of the pins, if there is none, in a BPF file system.
+fn make_root(path: &Path) -> Result<(), LoadError> {
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path);
+    check_root(existing)?;
+    let new = path.strip_prefix(existing).unwrap_or(path);
+    if new.to_string_lossy().contains('.') {
+        return Err(LoadError::DottedPath { path: path.to_owned() });
+    }
+    fs::create_dir_all(path).map_err(file("create", path))
+}
+
+fn check_root(path: &Path) -> Result<(), LoadError> {
+    let found = syscall::file_system(path).map_err(file("read", path))?;
+    if found == syscall::BPF_FS_MAGIC {
+        Ok(())
+    } else {
+        Err(LoadError::NoBpffs { path: path.to_owned() })
+    }
+}
+
+fn find(path: &Path) -> Found {
+    match syscall::object_get(path) {
+        Ok(object) => syscall::describe_map(object).map_or(Found::Junk, Found::Map),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::Nothing,
+        Err(_) => Found::Junk,
+    }
+}
+
+fn sockets_mask(fates: &[Fate]) -> u64 {
+    u64::from(entries(fates, maps::SOCKETS).saturating_sub(1))
+}
+
+fn entries(fates: &[Fate], name: &str) -> u32 {
+    fates.iter().find(|fate| fate.name == name).map_or(0, |fate| fate.entries)
+}
+
+/// What the maps hold, where several share a size the smallest.
+fn capacities(fates: &[Fate]) -> Capacities {
+    let least =
+        |names: &[&str]| names.iter().map(|name| entries(fates, name)).min().unwrap_or_default();
+    Capacities {
+        frontends: least(&[maps::FRONTENDS4, maps::FRONTENDS6]),
+        services: least(&[maps::SERVICES, maps::NAMES]),
+        slots: least(&[maps::SLOTS]),
+        backends: least(&[maps::BACKENDS, maps::BACKEND_LOAD, maps::MEMBERS]),
+        sockets: least(&[maps::SOCKETS]),
+        sockets_over: least(&[maps::SOCKETS_OVER]),
+        affinity: least(&[maps::AFFINITY]),
+    }
+}
+
+/// Sizes as the maps have them: a direct-mapped array needs a mask.
+fn powers_of_two(wanted: &Capacities) -> Capacities {
+    let up = |size: u32| size.clamp(1, 1 << 30).next_power_of_two();
+    Capacities {
+        frontends: up(wanted.frontends),
+        services: up(wanted.services),
+        slots: up(wanted.slots),
+        backends: up(wanted.backends),
+        sockets: up(wanted.sockets),
+        sockets_over: up(wanted.sockets_over),
+        affinity: up(wanted.affinity),
+    }
+}

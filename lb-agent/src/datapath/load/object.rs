@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The kernel programs' object, embedded, and how it becomes maps and programs.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program as Loaded, ProgramError},
+};
+
+use super::{
+    error::{LoadError, file},
+    fate::Fate,
+    links::{HOOKS, Hook},
+    pins::{Pins, Stage},
+};
+use crate::datapath::syscall;
+
+/// A loaded program.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) hook: &'static Hook,
+    pub(super) fd: OwnedFd,
+    pub(super) id: u32,
+}
+
+/// The programs' read-only globals: what never changes while they are loaded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Globals {
+    /// Cookie of the node's own network namespace.
+    pub(super) host_netns: u64,
+    /// SOCKETS' size less one.
+    pub(super) sockets_mask: u64,
+    /// 1 if the kernel has bpf_set_retval (Linux 5.18).
+    pub(super) has_set_retval: u64,
+    /// 1 if the kernel has bpf_skc_to_mptcp_sock (Linux 5.19).
+    pub(super) has_mptcp: u64,
+}
+
+impl Globals {
+    fn named(&self) -> [(&'static str, &u64); 4] {
+        [
+            ("HOST_NETNS", &self.host_netns),
+            ("SOCKETS_MASK", &self.sockets_mask),
+            ("HAS_SET_RETVAL", &self.has_set_retval),
+            ("HAS_MPTCP", &self.has_mptcp),
+        ]
+    }
+}
+
+/// What tells one set of running programs from another: a hash of the object, of the maps'
+/// sizes and of the globals, in hexadecimal.
+pub(super) fn build_id(fates: &[Fate], globals: &Globals) -> String {
+    let sizes = fates.iter().flat_map(|fate| fate.entries.to_le_bytes());
+    let globals = globals.named().into_iter().flat_map(|(_, value)| value.to_le_bytes());
+    let hash = OBJECT
+        .iter()
+        .copied()
+        .chain(sizes)
+        .chain(globals)
+        .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    format!("{hash:016x}")
+}
+
+/// Creates the maps that are not kept, pinned below `building`, and relocates the programs
+/// against them and the kept ones.
+pub(super) fn load(
+    fates: &[Fate],
+    globals: &Globals,
+    place: impl Fn(&Fate) -> PathBuf,
+) -> Result<Ebpf, LoadError> {
+    let mut loader = EbpfLoader::new();
+    // No program reads the kernel's own structures, so nothing is relocated against its BTF.
+    loader.btf(None);
+    for fate in fates {
+        loader.map_max_entries(fate.name, fate.entries).map_pin_path(fate.name, place(fate));
+    }
+    let globals = globals.named();
+    for (name, value) in globals {
+        loader.override_global(name, value, true);
+    }
+    loader.load(OBJECT).map_err(|source| LoadError::Object { source })
+}
+
+/// Passes the programs through the verifier and pins them below `building`.
+pub(super) fn load_programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<Vec<Program>, LoadError> {
+    let programs = HOOKS.iter().map(|hook| {
+        let name = hook.name;
+        let program = ebpf.program_mut(name).ok_or(LoadError::NoProgram { program: name })?;
+        let mut loaded = || -> Result<OwnedFd, ProgramError> {
+            match program {
+                Loaded::CgroupSockAddr(program) => program.load()?,
+                Loaded::CgroupSock(program) => program.load()?,
+                _ => return Err(ProgramError::UnexpectedProgramType),
+            }
+            Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+        };
+        let fd = loaded().map_err(|source| LoadError::Program { program: name, source })?;
+        let path = pins.program(Stage::Building, name);
+        syscall::object_pin(&fd, &path).map_err(file("pin", path))?;
+        describe(hook, fd)
+    });
+    programs.collect()
+}
+
+/// Opens the pinned programs of a stage; `None` if one is missing or something else.
+pub(super) fn open_programs(pins: &Pins, stage: Stage) -> Option<Vec<Program>> {
+    let programs = HOOKS.iter().map(|hook| {
+        let fd = syscall::object_get(&pins.program(stage, hook.name)).ok()?;
+        describe(hook, fd).ok()
+    });
+    programs.collect()
+}
+
+fn describe(hook: &'static Hook, fd: OwnedFd) -> Result<Program, LoadError> {
+    let described = syscall::describe_program(&fd).map_err(|error| LoadError::Program {
+        program: hook.name,
+        source: ProgramError::IOError(error),
+    })?;
+    Ok(Program { hook, fd, id: described.id })
+}
+
+/// The ELF object that build.rs made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
+
+/// FNV-1a, 64 bits.
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The system calls that neither aya nor the standard library has: bpf(2) commands for
+//! batches, cgroup links, queries and pins, and a few of the kernel's other doors.
+//!
+//! All of this room's raw calls are here. Each function takes and gives owned or borrowed
+//! types, and answers with the kernel's errno.
+#![expect(unsafe_code, reason = "raw system calls")]
+
+mod attr;
+
+use std::{
+    ffi::CString,
+    io,
+    net::UdpSocket,
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+    time::Duration,
+};
+
+use bytemuck::{Pod, Zeroable as _};
+
+/// What the kernel says about a map.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MapDescription {
+    /// `enum bpf_map_type`.
+    pub map_type: u32,
+    /// The map's id: unique until the node restarts.
+    pub id: u32,
+    /// Bytes.
+    pub key_size: u32,
+    /// Bytes.
+    pub value_size: u32,
+    /// How many elements fit.
+    pub max_entries: u32,
+    /// BPF_F_* of its creation.
+    pub flags: u32,
+}
+
+/// What the kernel says about a program.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProgramDescription {
+    /// The program's id: unique until the node restarts.
+    pub id: u32,
+    /// The first 15 characters of its name.
+    pub name: String,
+    /// Ids of the maps that it uses.
+    pub maps: Vec<u32>,
+}
+
+/// What the kernel says about a link to a cgroup.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LinkDescription {
+    /// The program that runs.
+    pub program: u32,
+    /// The cgroup: the inode number of its directory, 0 once it is gone.
+    pub cgroup: u64,
+    /// `enum bpf_attach_type`.
+    pub attach_type: u32,
+}
+
+/// Programs of one hook at one cgroup.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Attached {
+    /// Their ids, in the order in which they run.
+    pub programs: Vec<u32>,
+    /// BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE or none: what the cgroup lets its children
+    /// do. Always 0 in an effective query.
+    pub flags: u32,
+}
+
+/// A batch that stopped before its end.
+#[derive(Debug)]
+pub struct BatchFailed {
+    /// Elements that were written before.
+    pub done: usize,
+    /// Why the next one was not.
+    pub source: io::Error,
+}
+
+/// The answer to one call of [`lookup_batch`].
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// Elements that were read.
+    pub count: usize,
+    /// Where to go on; `None` at the end of the map.
+    pub next: Option<u32>,
+}
+
+/// Opens a pinned object.
+pub fn object_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = attr::Object { pathname: address(path.as_ptr()), ..attr::Object::zeroed() };
+    bpf_fd(BPF_OBJ_GET, &mut attr)
+}
+
+/// Pins an object at a path in a BPF file system.
+pub fn object_pin(object: impl AsFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = attr::Object {
+        pathname: address(path.as_ptr()),
+        bpf_fd: number(object.as_fd()),
+        ..attr::Object::zeroed()
+    };
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Writes elements of a map, in order, up to the first that fails. Linux 5.6.
+pub fn update_batch<K: Pod, V: Pod>(
+    map: impl AsFd,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), BatchFailed> {
+    write_batch(BPF_MAP_UPDATE_BATCH, map.as_fd(), keys, address(values.as_ptr()))
+}
+
+/// Removes elements of a map, in order, up to the first that fails (it may be missing).
+/// Linux 5.6.
+pub fn delete_batch<K: Pod>(map: impl AsFd, keys: &[K]) -> Result<(), BatchFailed> {
+    write_batch(BPF_MAP_DELETE_BATCH, map.as_fd(), keys, 0)
+}
+
+/// Reads elements of a hash map from a cursor on, as many as `keys` and `values` have
+/// room for. `ENOSPC`: the next bucket alone has more. Linux 5.6.
+pub fn lookup_batch<K: Pod, V: Pod>(
+    map: impl AsFd,
+    from: Option<u32>,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<Read> {
+    let cursor = from.unwrap_or_default();
+    let mut next = 0_u32;
+    let mut attr = attr::Batch {
+        from: if from.is_some() { address(&raw const cursor) } else { 0 },
+        next: address(&raw mut next),
+        keys: address(keys.as_mut_ptr()),
+        values: address(values.as_mut_ptr()),
+        count: length(keys.len().min(values.len())),
+        map_fd: number(map.as_fd()),
+        ..attr::Batch::zeroed()
+    };
+    match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        Ok(_) => Ok(Read { count: attr.count as usize, next: Some(next) }),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(Read { count: attr.count as usize, next: None })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Attaches a program to a cgroup. Without flags: a link always lets others attach, too.
+pub fn link_create(program: impl AsFd, cgroup: impl AsFd, attach_type: u32) -> io::Result<OwnedFd> {
+    let mut attr = attr::LinkCreate {
+        prog_fd: number(program.as_fd()),
+        target_fd: number(cgroup.as_fd()),
+        attach_type,
+        ..attr::LinkCreate::zeroed()
+    };
+    bpf_fd(BPF_LINK_CREATE, &mut attr)
+}
+
+/// Puts another program in a link's place: no moment passes without one.
+/// `ENOLINK`: the cgroup is gone.
+pub fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    let mut attr = attr::LinkUpdate {
+        link_fd: number(link.as_fd()),
+        new_prog_fd: number(program.as_fd()),
+        ..attr::LinkUpdate::zeroed()
+    };
+    bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// The programs of a hook that are attached to a cgroup; `effective`: those that run for a
+/// process in it, its parents' included.
+pub fn attached(cgroup: impl AsFd, attach_type: u32, effective: bool) -> io::Result<Attached> {
+    let mut ids = [0_u32; MAX_ATTACHED];
+    let mut attr = attr::Query {
+        target_fd: number(cgroup.as_fd()),
+        attach_type,
+        effective: u32::from(effective),
+        prog_ids: address(ids.as_mut_ptr()),
+        prog_cnt: length(MAX_ATTACHED),
+        ..attr::Query::zeroed()
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    let programs = ids.into_iter().take(attr.prog_cnt as usize).collect();
+    Ok(Attached { programs, flags: attr.attach_flags })
+}
+
+/// Opens a program by its id; needs CAP_SYS_ADMIN.
+pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    bpf_fd(BPF_PROG_GET_FD_BY_ID, &mut attr::ById { id, ..attr::ById::zeroed() })
+}
+
+/// Describes a map. `EINVAL`: it is something else.
+pub fn describe_map(map: impl AsFd) -> io::Result<MapDescription> {
+    if !is_a("bpf-map", map.as_fd())? {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut found = attr::MapFound::zeroed();
+    describe(map.as_fd(), &mut found)?;
+    Ok(MapDescription {
+        map_type: found.type_,
+        id: found.id,
+        key_size: found.key_size,
+        value_size: found.value_size,
+        max_entries: found.max_entries,
+        flags: found.map_flags,
+    })
+}
+
+/// Describes a program. `EINVAL`: it is something else.
+pub fn describe_program(program: impl AsFd) -> io::Result<ProgramDescription> {
+    if !is_a("bpf-prog", program.as_fd())? {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut maps = [0_u32; MAX_MAPS];
+    let mut found = attr::ProgramFound {
+        nr_map_ids: length(MAX_MAPS),
+        map_ids: address(maps.as_mut_ptr()),
+        ..attr::ProgramFound::zeroed()
+    };
+    describe(program.as_fd(), &mut found)?;
+    let name = found.name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(ProgramDescription {
+        id: found.id,
+        name: String::from_utf8_lossy(name).into_owned(),
+        maps: maps.into_iter().take(found.nr_map_ids as usize).collect(),
+    })
+}
+
+/// Describes a link to a cgroup. `EINVAL`: it is something else.
+pub fn describe_link(link: impl AsFd) -> io::Result<LinkDescription> {
+    if !is_a("bpf_link", link.as_fd())? {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut found = attr::LinkFound::zeroed();
+    describe(link.as_fd(), &mut found)?;
+    if found.type_ != BPF_LINK_TYPE_CGROUP {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let attr::LinkFound { prog_id: program, cgroup_id: cgroup, attach_type, .. } = found;
+    Ok(LinkDescription { program, cgroup, attach_type })
+}
+
+/// Waits until every program that runs now has ended: programs run inside an RCU read-side
+/// section, and the call returns after a grace period (8 to 16 ms). Where the kernel cannot
+/// (nohz_full), waits a second instead, which no program outlives.
+pub fn wait_for_grace() {
+    // SAFETY: no pointers are passed.
+    let result =
+        unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0_u32, 0_i32) };
+    if result != 0 {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// The cookie of the network namespace that the caller is in. Linux 5.14.
+pub fn netns_cookie() -> io::Result<u64> {
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind(("::1", 0)))?;
+    let mut cookie = 0_u64;
+    let mut size: libc::socklen_t = 8;
+    // SAFETY: `cookie` has the eight bytes that `size` says, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The kind of file system that a path is in: [`BPF_FS_MAGIC`], [`CGROUP2_SUPER_MAGIC`]
+/// or another.
+pub fn file_system(path: &Path) -> io::Result<i64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all-zero is a value of this C struct of integers.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends with NUL and `found` is writable; both outlive the call.
+    let result = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
+    if result == 0 { Ok(found.f_type) } else { Err(io::Error::last_os_error()) }
+}
+
+fn write_batch<K: Pod>(
+    command: u32,
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: u64,
+) -> Result<(), BatchFailed> {
+    let mut attr = attr::Batch {
+        keys: address(keys.as_ptr()),
+        values,
+        count: length(keys.len()),
+        map_fd: number(map),
+        ..attr::Batch::zeroed()
+    };
+    bpf(command, &mut attr)
+        .map(drop)
+        .map_err(|source| BatchFailed { done: (attr.count as usize).min(keys.len()), source })
+}
+
+fn describe<T: Pod>(object: BorrowedFd<'_>, found: &mut T) -> io::Result<()> {
+    let mut attr = attr::Describe {
+        bpf_fd: number(object),
+        info_len: length(size_of::<T>()),
+        info: address(&raw mut *found),
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
+}
+
+/// The kind of BPF object behind a descriptor: `bpf-map`, `bpf-prog` or `bpf_link`. The
+/// kernel would fill in whatever it is asked for with what the object has.
+fn is_a(kind: &str, object: BorrowedFd<'_>) -> io::Result<bool> {
+    let target = std::fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))?;
+    Ok(target.to_string_lossy().trim_start_matches("anon_inode:").trim_matches(['[', ']']) == kind)
+}
+
+fn bpf_fd<T: Pod>(command: u32, attr: &mut T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attr)?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody
+    // else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bpf<T: Pod>(command: u32, attr: &mut T) -> io::Result<i64> {
+    // SAFETY: `attr` is the start of `union bpf_attr` with its size, and the addresses in it
+    // are of memory that the callers borrow for longer than the call lasts.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A pointer as bpf(2) wants it.
+fn address<T>(pointer: *const T) -> u64 {
+    pointer.addr() as u64
+}
+
+/// A descriptor as bpf(2) wants it.
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// A length as bpf(2) wants it.
+fn length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// A BPF file system (`include/uapi/linux/magic.h`).
+pub const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// A cgroup2 file system (`include/uapi/linux/magic.h`).
+pub const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+/// In [`Attached::flags`]: programs of the cgroup's children run as well.
+pub const BPF_F_ALLOW_MULTI: u32 = 2;
+
+const BPF_OBJ_PIN: u32 = 6;
+const BPF_OBJ_GET: u32 = 7;
+const BPF_PROG_GET_FD_BY_ID: u32 = 13;
+const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
+const BPF_PROG_QUERY: u32 = 16;
+const BPF_MAP_LOOKUP_BATCH: u32 = 24;
+const BPF_MAP_UPDATE_BATCH: u32 = 26;
+const BPF_MAP_DELETE_BATCH: u32 = 27;
+const BPF_LINK_CREATE: u32 = 28;
+const BPF_LINK_UPDATE: u32 = 29;
+const BPF_LINK_TYPE_CGROUP: u32 = 3;
+const MEMBARRIER_CMD_GLOBAL: i32 = 1;
+const SO_NETNS_COOKIE: i32 = 71;
+/// The kernel's BPF_CGROUP_MAX_PROGS for one cgroup; with parents there may be more, which
+/// the query would refuse with ENOSPC.
+const MAX_ATTACHED: usize = 256;
+/// More than all of our maps.
+const MAX_MAPS: usize = 64;

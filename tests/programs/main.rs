@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The kernel programs and what loads them, on the running kernel: each test has a cgroup,
+//! a network namespace and a directory of pins of its own, and leaves nothing behind.
+
+#[cfg(test)]
+mod bed;
+#[cfg(test)]
+mod smoke;
