@@ -10,7 +10,9 @@ use std::{
 };
 
 use lab::{
-    Lab, cgroup,
+    Lab,
+    agent::{Agent, AgentSpec},
+    cgroup,
     manifests::Manifests,
     netns,
     objects::{self, Port},
@@ -258,6 +260,21 @@ fn manifests_hold_the_service_its_slices_and_the_nodes() {
     assert!(!read().contains("10.244.2.11"));
     web.withdraw().unwrap();
     assert!(!manifests.dir().join("service-web.yaml").exists());
+}
+
+#[test]
+fn an_agent_that_ends_at_once_is_told_with_its_last_words() {
+    need_lab!();
+    let lab = Lab::builder().nodes(1).pods(0).start().unwrap();
+    let node = lab.node("node-1").unwrap();
+    let manifests = Manifests::of(&lab).unwrap();
+    // `sh run ...` looks for a script called `run`, says so and ends.
+    let spec =
+        AgentSpec { program: Some("/bin/sh".into()), ..AgentSpec::manifests(manifests.dir()) };
+    let started = Instant::now();
+    let error = format!("{:#}", Agent::start(node, &spec).unwrap_err());
+    assert!(error.contains("the agent of node-1 ended") && error.contains("run"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(5), "the end is seen at once");
 }
 
 #[test]
