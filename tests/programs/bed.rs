@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, Ipv6Addr},
-    path::Path,
+    path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -18,7 +18,8 @@ use lab::{
 use lb_agent::datapath::{
     Datapath as _,
     kernel::Kernel,
-    load::{self, LoadError, Options},
+    load::{self, HOOKS, LoadError, Options},
+    syscall::{self, LinkDescription},
 };
 use lb_agent::plan::op::Op;
 use lb_common::{
@@ -81,6 +82,27 @@ impl Bed {
     /// A process in the node's cgroup and namespace that opens sockets.
     pub(crate) fn driver(&self) -> Driver {
         self.place.driver().unwrap()
+    }
+
+    /// A pin below the directory of this layout.
+    pub(crate) fn pin(&self, path: &str) -> PathBuf {
+        let layout = format!("v{}", lb_common::maps::LAYOUT_VERSION);
+        self.options.bpf_root.join(layout).join(path)
+    }
+
+    /// What each link runs, by the hook's name.
+    pub(crate) fn links(&self) -> Vec<(&'static str, LinkDescription)> {
+        let describe = |hook: &load::Hook| {
+            let link = syscall::object_get(&self.pin("links").join(hook.name)).unwrap();
+            (hook.name, syscall::describe_link(link).unwrap())
+        };
+        HOOKS.iter().map(describe).collect()
+    }
+
+    /// Runs bpftool; its words are cut at blanks.
+    pub(crate) fn bpftool(words: &str) {
+        let output = process::Command::new("bpftool").args(words.split(' ')).output().unwrap();
+        assert!(output.status.success(), "bpftool {words}: {output:?}");
     }
 }
 

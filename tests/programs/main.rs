@@ -5,4 +5,10 @@
 #[cfg(test)]
 mod bed;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
+mod growth;
+#[cfg(test)]
+mod pins;
+#[cfg(test)]
 mod smoke;

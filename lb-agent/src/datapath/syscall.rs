@@ -53,6 +53,8 @@ pub struct ProgramDescription {
 /// What the kernel says about a link to a cgroup.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LinkDescription {
+    /// The link's id: unique until the node restarts.
+    pub id: u32,
     /// The program that runs.
     pub program: u32,
     /// The cgroup: the inode number of its directory, 0 once it is gone.
@@ -196,7 +198,7 @@ pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
 
 /// Describes a map. `EINVAL`: it is something else.
 pub fn describe_map(map: impl AsFd) -> io::Result<MapDescription> {
-    if !is_a("bpf-map", map.as_fd())? {
+    if !is_a("map", map.as_fd())? {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     let mut found = attr::MapFound::zeroed();
@@ -213,7 +215,7 @@ pub fn describe_map(map: impl AsFd) -> io::Result<MapDescription> {
 
 /// Describes a program. `EINVAL`: it is something else.
 pub fn describe_program(program: impl AsFd) -> io::Result<ProgramDescription> {
-    if !is_a("bpf-prog", program.as_fd())? {
+    if !is_a("prog", program.as_fd())? {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     let mut maps = [0_u32; MAX_MAPS];
@@ -233,7 +235,7 @@ pub fn describe_program(program: impl AsFd) -> io::Result<ProgramDescription> {
 
 /// Describes a link to a cgroup. `EINVAL`: it is something else.
 pub fn describe_link(link: impl AsFd) -> io::Result<LinkDescription> {
-    if !is_a("bpf_link", link.as_fd())? {
+    if !is_a("link", link.as_fd())? {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     let mut found = attr::LinkFound::zeroed();
@@ -241,8 +243,8 @@ pub fn describe_link(link: impl AsFd) -> io::Result<LinkDescription> {
     if found.type_ != BPF_LINK_TYPE_CGROUP {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    let attr::LinkFound { prog_id: program, cgroup_id: cgroup, attach_type, .. } = found;
-    Ok(LinkDescription { program, cgroup, attach_type })
+    let attr::LinkFound { id, prog_id: program, cgroup_id: cgroup, attach_type, .. } = found;
+    Ok(LinkDescription { id, program, cgroup, attach_type })
 }
 
 /// Waits until every program that runs now has ended: programs run inside an RCU read-side
@@ -313,11 +315,12 @@ fn describe<T: Pod>(object: BorrowedFd<'_>, found: &mut T) -> io::Result<()> {
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 
-/// The kind of BPF object behind a descriptor: `bpf-map`, `bpf-prog` or `bpf_link`. The
-/// kernel would fill in whatever it is asked for with what the object has.
+/// Whether a BPF object is of a kind: `map`, `prog` or `link`. The kernel would describe
+/// whatever it is given. Some of its own names have a dash, some an underscore.
 fn is_a(kind: &str, object: BorrowedFd<'_>) -> io::Result<bool> {
     let target = std::fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))?;
-    Ok(target.to_string_lossy().trim_start_matches("anon_inode:").trim_matches(['[', ']']) == kind)
+    let name = target.to_string_lossy().replace('_', "-");
+    Ok(name.trim_matches(['[', ']']).ends_with(&format!("bpf-{kind}")))
 }
 
 fn bpf_fd<T: Pod>(command: u32, attr: &mut T) -> io::Result<OwnedFd> {

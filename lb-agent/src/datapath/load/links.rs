@@ -48,15 +48,18 @@ pub(super) fn attach(
     Ok(changed || !made.is_empty())
 }
 
-/// Ids of the programs that run from the pinned links, of any layout.
-pub(super) fn running(pins: &Pins) -> Vec<u32> {
-    let places = HOOKS.iter().flat_map(|hook| {
-        let others = pins.other_layouts().into_iter();
-        let others = others.map(move |layout| layout.join("links").join(hook.name));
-        others.chain([pins.link(hook.name)])
+/// Ids of our own programs: those that run from the pinned links and those that are pinned
+/// themselves (a link that was removed lets go of its program a moment later), of any layout.
+pub(super) fn ours(pins: &Pins) -> Vec<u32> {
+    let layouts = pins.all_layouts();
+    let places = layouts.iter().flat_map(|layout| HOOKS.iter().map(move |hook| (layout, hook)));
+    let found = places.flat_map(|(layout, hook)| {
+        let open = |part: &str| syscall::object_get(&layout.join(part).join(hook.name)).ok();
+        let runs = open("links").and_then(|link| syscall::describe_link(link).ok());
+        let pinned = open("programs").and_then(|program| syscall::describe_program(program).ok());
+        [runs.map(|link| link.program), pinned.map(|program| program.id)]
     });
-    let links = places.filter_map(|path| syscall::object_get(&path).ok());
-    links.filter_map(|link| Some(syscall::describe_link(link).ok()?.program)).collect()
+    found.flatten().collect()
 }
 
 /// What became of a link.

@@ -99,7 +99,7 @@ impl Loader {
             syscall::netns_cookie().map_err(|source| LoadError::NetnsCookie { source })?;
         let pins = Pins::new(bpf_root);
         if !allow_foreign
-            && let Some(first) = probe::foreign(&cgroup, &links::running(&pins)).into_iter().next()
+            && let Some(first) = probe::foreign(&cgroup, &links::ours(&pins)).into_iter().next()
         {
             return Err(LoadError::Foreign { cgroup: cgroup.path().to_owned(), first });
         }
@@ -233,7 +233,7 @@ pub fn unload(bpf_root: &Path) -> Result<bool, LoadError> {
     }
     check_root(bpf_root)?;
     let _lock = Lock::take(bpf_root)?;
-    let layouts = pins::layouts(bpf_root);
+    let layouts = Pins::new(bpf_root).all_layouts();
     for hook in HOOKS.iter().rev() {
         for layout in &layouts {
             pins::remove(&layout.join("links").join(hook.name))?;

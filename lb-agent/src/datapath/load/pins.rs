@@ -139,8 +139,18 @@ impl Pins {
 
     /// The layouts of other versions that have pins here.
     pub(super) fn other_layouts(&self) -> Vec<PathBuf> {
-        let mut layouts = layouts(&self.root);
+        let mut layouts = self.all_layouts();
         layouts.retain(|path| *path != self.layout);
+        layouts
+    }
+
+    /// The layouts that have pins here: directories named `v` and a number.
+    pub(super) fn all_layouts(&self) -> Vec<PathBuf> {
+        let mut layouts = entries(&self.root).unwrap_or_default();
+        layouts.retain(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
+        });
         layouts
     }
 
@@ -193,16 +203,6 @@ impl Pins {
             Stage::Live => self.layout.clone(),
         }
     }
-}
-
-/// The layouts that have pins below a bpf-root: directories named `v` and a number.
-pub(super) fn layouts(root: &Path) -> Vec<PathBuf> {
-    let mut layouts = entries(root).unwrap_or_default();
-    layouts.retain(|path| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
-    });
-    layouts
 }
 
 /// Removes a pin, or a directory with all that is in it; nothing there is no error.
