@@ -67,7 +67,19 @@ pub enum Error {
         #[source]
         source: NetlinkError,
     },
-    /// A list or watch failed. It is tried again.
+    /// The API server refuses a list or watch. It is tried again.
+    #[error("cannot {verb} {resource}: the API server answers {code}: {message}{}", hint(*code))]
+    Refused {
+        /// What was listed or watched.
+        resource: Resource,
+        /// Which of the two.
+        verb: Verb,
+        /// The HTTP status.
+        code: u16,
+        /// What the server says.
+        message: String,
+    },
+    /// A list or watch failed on the way. It is tried again.
     #[error("cannot {verb} {resource}; trying again")]
     Watch {
         /// What was listed or watched.
@@ -211,6 +223,14 @@ impl fmt::Display for Verb {
             Self::List => "list",
             Self::Watch => "watch",
         })
+    }
+}
+
+fn hint(code: u16) -> &'static str {
+    match code {
+        401 => "; are the credentials of this agent valid?",
+        403 => "; its role needs list and watch of it",
+        _ => "",
     }
 }
 

@@ -15,6 +15,7 @@ pub mod addresses;
 mod batch;
 pub mod convert;
 mod error;
+mod kube;
 mod manifests;
 mod status;
 
@@ -47,6 +48,15 @@ pub struct Config {
 /// Where the objects are.
 #[derive(Clone, Debug)]
 pub enum Origin {
+    /// The API server of a kubeconfig file (`--kubeconfig`), or of one of its contexts.
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The context; the file's current one if `None`.
+        context: Option<String>,
+    },
+    /// The API server of the cluster that this process is a pod of.
+    InCluster,
     /// YAML files of a directory (`--manifests`).
     Manifests(PathBuf),
 }
@@ -82,6 +92,14 @@ pub async fn start(config: Config) -> Result<Feed, Error> {
         Origin::Manifests(directory) => {
             let source = manifests::Manifests::open(&directory, node_name)?;
             tasks.spawn(source.run(messages, reporter.clone()));
+        }
+        Origin::Kubeconfig { path, context } => {
+            let maker = kube::client::from_kubeconfig(path, context).await?;
+            kube::start(&maker, &node_name, &messages, &reporter, &mut tasks)?;
+        }
+        Origin::InCluster => {
+            let maker = kube::client::in_cluster()?;
+            kube::start(&maker, &node_name, &messages, &reporter, &mut tasks)?;
         }
     }
     let batcher = Batcher::new(config.node_ports, reporter);

@@ -23,6 +23,8 @@ pub struct Status {
 pub enum Place {
     /// The watch of a resource.
     Resource(Resource),
+    /// This node's Node object.
+    Node,
     /// This node's addresses.
     Addresses,
     /// A file of the manifests and a line of it; 0 is all of the file, or the directory.
@@ -92,6 +94,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Resource(resource) => resource.fmt(f),
+            Self::Node => f.write_str("node"),
             Self::Addresses => f.write_str("node addresses"),
             Self::File(path, _) => path.display().fmt(f),
         }

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The events of a watch become changes.
+
+use kube::{Resource, runtime::watcher::Event};
+use tokio::time::Instant;
+
+use crate::{
+    model::change::{Change, Listing, Object},
+    source::convert::object_name,
+};
+
+/// Takes up the events of one watch, in order.
+pub(super) trait Follower<K>: Send {
+    /// What the event changes, if it is known by now. A list says nothing until its end, then
+    /// everything (SYN-01).
+    fn take(&mut self, event: Event<K>) -> Option<Change>;
+
+    /// When [`Self::expire`] is to be called, if at all.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// What is to be said when the deadline has passed.
+    fn expire(&mut self) -> Option<Change> {
+        None
+    }
+}
+
+/// Follows objects of which there may be any number.
+pub(super) struct Objects<K, T> {
+    convert: fn(&K) -> Object<T>,
+    change: fn(Object<T>) -> Change,
+    listing: fn(Vec<Object<T>>) -> Listing,
+    /// What was listed so far.
+    listed: Vec<Object<T>>,
+}
+
+impl<K, T> Objects<K, T> {
+    pub(super) fn new(
+        convert: fn(&K) -> Object<T>,
+        change: fn(Object<T>) -> Change,
+        listing: fn(Vec<Object<T>>) -> Listing,
+    ) -> Self {
+        Self { convert, change, listing, listed: Vec::new() }
+    }
+}
+
+impl<K: Resource, T: Send> Follower<K> for Objects<K, T> {
+    fn take(&mut self, event: Event<K>) -> Option<Change> {
+        match event {
+            // Also where an earlier list was broken off.
+            Event::Init => {
+                self.listed = Vec::new();
+                None
+            }
+            Event::InitApply(object) => {
+                self.listed.push((self.convert)(&object));
+                None
+            }
+            Event::InitDone => {
+                let listing = (self.listing)(std::mem::take(&mut self.listed));
+                Some(Change::Replace(Box::new(listing)))
+            }
+            Event::Apply(object) => Some((self.change)((self.convert)(&object))),
+            Event::Delete(object) => Some((self.change)(Object::gone(object_name(object.meta())))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1 as core;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        model::{ObjectName, service::Service, snapshot::Snapshot},
+        source::convert::service,
+    };
+
+    fn objects() -> Objects<core::Service, Service> {
+        Objects::new(service, Change::Service, |services| Listing {
+            services: Some(services),
+            ..Listing::default()
+        })
+    }
+
+    fn object(name: &str) -> core::Service {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "default", "name": name},
+            "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]},
+        }))
+        .unwrap()
+    }
+
+    fn names(snapshot: &Snapshot) -> Vec<String> {
+        snapshot.services.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn syn_01_a_relist_is_one_change_at_its_end() {
+        let mut follower = objects();
+        let mut snapshot = Snapshot::default();
+        let mut take = |event| follower.take(event).map(|change| snapshot.apply(change)).is_some();
+        assert!(!take(Event::Init));
+        assert!(!take(Event::InitApply(object("a"))));
+        // The list is broken off and begins again.
+        assert!(!take(Event::Init));
+        assert!(!take(Event::InitApply(object("b"))));
+        assert!(!take(Event::InitApply(object("c"))));
+        assert!(take(Event::InitDone));
+        assert!(take(Event::Apply(object("d"))));
+        assert!(take(Event::Delete(object("b"))));
+        assert_eq!(names(&snapshot), ["default/c", "default/d"]);
+
+        let mut take = |event| follower.take(event).map(|change| snapshot.apply(change)).is_some();
+        assert!(!take(Event::Init));
+        assert!(!take(Event::InitApply(object("e"))));
+        assert!(take(Event::InitDone));
+        assert_eq!(names(&snapshot), ["default/e"]);
+        assert!(snapshot.services.contains_key(&ObjectName::new("default", "e")));
+    }
+}

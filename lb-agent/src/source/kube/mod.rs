@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! An API server's objects, by one watch of each kind.
+//!
+//! ```text
+//! kube-runtime watcher ─► Follower ─► Change
+//!        ▲ errors ─► backoff    (a list: one Change::Replace at its end)
+//! ```
+//!
+//! Objects are converted one by one as they arrive and dropped; only model values are kept.
+//! The watches are as narrow as the rules allow: SVC-01, EPS-01, one Node by its name.
+//! An API server that is gone changes nothing: what was known is served (SYN-03).
+
+pub(super) mod client;
+mod follower;
+mod node;
+mod watch;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Api, runtime::watcher};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use self::{client::ClientMaker, follower::Objects, node::ThisNode, watch::Watch};
+use super::{
+    batch::Message,
+    convert::{service, slice},
+    error::{Error, Resource},
+    status::{Place, Reporter},
+};
+use crate::model::change::{Change, Listing};
+
+/// Starts the three watches.
+///
+/// # Errors
+/// [`Error::Client`] if the configuration makes no client.
+pub(super) fn start(
+    maker: &ClientMaker,
+    node_name: &Arc<str>,
+    messages: &mpsc::Sender<Message>,
+    reporter: &Reporter,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), Error> {
+    // A client of its own for each watch: an answer to any of its requests means that the
+    // watch of that resource works again.
+    let client = |resource| {
+        let reporter = reporter.clone();
+        maker.client(move || reporter.recovered(&Place::Resource(resource)))
+    };
+    let services = Watch {
+        api: Api::<Service>::all(client(Resource::Services)?),
+        config: watcher::Config::default()
+            .labels("!service.kubernetes.io/service-proxy-name")
+            .fields("spec.clusterIP!=None"),
+        resource: Resource::Services,
+        follower: Objects::new(service, Change::Service, |services| Listing {
+            services: Some(services),
+            ..Listing::default()
+        }),
+    };
+    let slices = Watch {
+        api: Api::<EndpointSlice>::all(client(Resource::EndpointSlices)?),
+        config: watcher::Config::default().labels("!service.kubernetes.io/headless"),
+        resource: Resource::EndpointSlices,
+        follower: Objects::new(slice, Change::Slice, |slices| Listing {
+            slices: Some(slices),
+            ..Listing::default()
+        }),
+    };
+    let node = Watch {
+        api: Api::<Node>::all(client(Resource::Nodes)?),
+        config: watcher::Config::default().fields(&format!("metadata.name={node_name}")),
+        resource: Resource::Nodes,
+        follower: ThisNode::new(node_name, reporter.clone()),
+    };
+    tasks.spawn(services.run(messages.clone(), reporter.clone()));
+    tasks.spawn(slices.run(messages.clone(), reporter.clone()));
+    tasks.spawn(node.run(messages.clone(), reporter.clone()));
+    Ok(())
+}

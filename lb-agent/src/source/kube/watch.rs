@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Runs one watch for ever: streaming lists where the server has them, pages otherwise, and
+//! a wait after each error.
+
+use std::{fmt::Debug, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use futures_util::{Stream, StreamExt as _};
+use kube::{
+    Api,
+    runtime::watcher::{self, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::follower::Follower;
+use crate::source::{
+    batch::Message,
+    error::{Error, Resource, Verb},
+    status::{Place, Reporter},
+};
+
+/// One watch.
+pub(super) struct Watch<K, F> {
+    pub(super) api: Api<K>,
+    /// Its selectors.
+    pub(super) config: watcher::Config,
+    pub(super) resource: Resource,
+    pub(super) follower: F,
+}
+
+/// Why following a stream ended.
+enum End {
+    /// Nobody wants the changes any more.
+    Receiver,
+    /// The server has no streaming lists.
+    Unsupported,
+}
+
+/// How lists are asked for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Lists {
+    Streaming,
+    Pages,
+}
+
+impl<K, F> Watch<K, F>
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    F: Follower<K>,
+{
+    /// Sends what changes until the receiver ends.
+    pub(super) async fn run(mut self, messages: mpsc::Sender<Message>, reporter: Reporter) {
+        let config = self.config.clone().timeout(WATCH_SECS);
+        let streaming = watcher(self.api.clone(), config.clone().streaming_lists());
+        let end = self.follow(Lists::Streaming, streaming, &messages, &reporter).await;
+        if let End::Receiver = end {
+            return;
+        }
+        tracing::info!(resource = %self.resource, "no streaming lists; asking for pages");
+        let pages = watcher(self.api.clone(), config.page_size(PAGE));
+        self.follow(Lists::Pages, pages, &messages, &reporter).await;
+    }
+
+    async fn follow(
+        &mut self,
+        lists: Lists,
+        events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+        messages: &mpsc::Sender<Message>,
+        reporter: &Reporter,
+    ) -> End {
+        let mut events = std::pin::pin!(events);
+        let mut backoff = Backoff::new();
+        let mut listing = false;
+        loop {
+            let deadline = self.follower.deadline();
+            let change = tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(event)) => {
+                        let again = listing && matches!(event, Event::Init);
+                        listing = matches!(event, Event::Init | Event::InitApply(_));
+                        let change = self.follower.take(event);
+                        if again {
+                            // The server closed a list before its end: no error, no hurry.
+                            sleep(backoff.next()).await;
+                        } else if !listing {
+                            backoff.reset();
+                        }
+                        change
+                    }
+                    Some(Err(error)) => {
+                        if lists == Lists::Streaming && is_refused_list(&error) {
+                            return End::Unsupported;
+                        }
+                        self.failed(error, reporter);
+                        sleep(backoff.next()).await;
+                        None
+                    }
+                    // The watcher never ends by itself.
+                    None => return End::Receiver,
+                },
+                // A server before 1.27 takes the request for a plain watch: no list ends.
+                () = sleep(STALL), if listing && lists == Lists::Streaming => {
+                    return End::Unsupported;
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    self.follower.expire()
+                }
+            };
+            if let Some(change) = change
+                && messages.send(Message::Change(change)).await.is_err()
+            {
+                return End::Receiver;
+            }
+        }
+    }
+
+    /// Tells of an error, unless it only says that the watch is too old and begins anew.
+    fn failed(&self, error: watcher::Error, reporter: &Reporter) {
+        let resource = self.resource;
+        if status(&error).is_some_and(|status| status.code == GONE) {
+            tracing::debug!(%resource, "the watch is too old; listing again");
+            return;
+        }
+        let verb = match error {
+            watcher::Error::InitialListFailed(_) => Verb::List,
+            watcher::Error::WatchStartFailed(_)
+            | watcher::Error::WatchError(_)
+            | watcher::Error::WatchFailed(_)
+            | watcher::Error::NoResourceVersion => Verb::Watch,
+        };
+        let error = match status(&error) {
+            Some(status) => Error::Refused {
+                resource,
+                verb,
+                code: status.code,
+                message: status.message.clone(),
+            },
+            None => Error::Watch { resource, verb, source: Box::new(error) },
+        };
+        reporter.failed(&Place::Resource(resource), error);
+    }
+}
+
+/// What the API server answered, if it answered.
+fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
+    match error {
+        watcher::Error::WatchError(status)
+        | watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    }
+}
+
+/// A server whose WatchList feature is off calls `sendInitialEvents` invalid.
+fn is_refused_list(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(_))
+        && status(error).is_some_and(|status| matches!(status.code, 400 | 422))
+}
+
+/// The waits between attempts.
+struct Backoff {
+    delays: ExponentialBackoff,
+}
+
+impl Backoff {
+    fn new() -> Self {
+        let builder = ExponentialBuilder::new()
+            .with_min_delay(MIN_DELAY)
+            .with_max_delay(MAX_DELAY)
+            .with_factor(2.0)
+            .with_jitter()
+            .without_max_times();
+        Self { delays: builder.build() }
+    }
+
+    fn next(&mut self) -> Duration {
+        self.delays.next().unwrap_or(MAX_DELAY)
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new();
+    }
+}
+
+/// HTTP 410: the resource version is not in the server's memory any more.
+const GONE: u16 = 410;
+
+/// How long one watch request runs. A connection that died silently is noticed 5 s later.
+const WATCH_SECS: u32 = 120;
+
+/// Objects in a page; a page of whole objects is in memory at once.
+const PAGE: u32 = 200;
+
+/// A streaming list that is silent this long is none.
+const STALL: Duration = Duration::from_secs(10);
+
+/// The first wait after an error; jitter makes it up to twice as long.
+const MIN_DELAY: Duration = Duration::from_millis(200);
+
+/// The longest wait, without its jitter.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;
