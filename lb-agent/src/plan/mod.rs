@@ -8,17 +8,30 @@
 //! Snapshot ─► compile ─► Desired ─► diff (against Tables) ─► Op, Op, Op ─► datapath
 //! ```
 
+pub mod alloc;
+mod attempt;
+pub mod backends;
 pub mod claims;
 pub mod compile;
 pub mod demand;
 pub mod desired;
+pub mod diff;
 pub mod eligible;
 pub mod lookup;
 pub mod op;
+pub mod phases;
+pub mod place;
 pub mod port;
 pub mod refs;
+mod restore;
+mod retire;
+pub mod room;
 pub mod tables;
 pub mod topology;
 
 #[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod view;

@@ -6,13 +6,16 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
 use lb_common::{
     addr::Addr,
     be::Be16,
-    key::{FrontendKey4, FrontendKey6},
+    key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::node_port_index,
     protocol::Protocol,
     service::{FrontendKind, ServiceFlags, SetWord},
 };
 
-use super::eligible::{Candidate, Endpoints, Role};
+use super::{
+    eligible::{Candidate, Endpoints, Role},
+    op::Op,
+};
 use crate::model::{Family, ObjectName, service::TrafficPolicy};
 
 /// A service port of one family: the unit that has an id, sets and records of its own.
@@ -126,6 +129,38 @@ impl Frontend {
     pub fn node_port(family: Family, port: NonZeroU16, protocol: Protocol) -> Option<Self> {
         let index = node_port_index(protocol.node_port_row()?, port.get());
         Some(Self::NodePort { index, ipv6: family == Family::V6 })
+    }
+}
+
+impl Frontend {
+    /// Whether it is IPv6.
+    pub const fn is_ipv6(&self) -> bool {
+        matches!(self, Self::V6(_) | Self::NodePort { ipv6: true, .. })
+    }
+
+    /// The value of its element that names a service index.
+    pub const fn value(&self, service: u32) -> FrontendValue {
+        let tag = match self {
+            Self::V4(key) => key.tag(),
+            Self::V6(key) => key.tag(),
+            Self::NodePort { .. } => 0,
+        };
+        FrontendValue { service, tag }
+    }
+
+    /// The op that gives its element a value, or removes it.
+    pub const fn op(&self, value: Option<FrontendValue>) -> Op {
+        match *self {
+            Self::V4(key) => Op::Frontend4 { key, value },
+            Self::V6(key) => Op::Frontend6 { key, value },
+            Self::NodePort { index, ipv6 } => {
+                let service = match value {
+                    Some(value) => value.service,
+                    None => 0,
+                };
+                Op::NodePort { index, ipv6, service }
+            }
+        }
     }
 }
 

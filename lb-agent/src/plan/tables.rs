@@ -17,7 +17,7 @@ use lb_common::{
     slot::Slot,
 };
 
-use super::op::Op;
+use super::{op::Op, port::Frontend};
 
 /// The agent-owned maps. AFFINITY, SOCKETS and BACKEND_LOAD are written by the programs and
 /// are not here.
@@ -98,6 +98,30 @@ impl Tables {
     pub fn node_port(&self, index: u32, ipv6: bool) -> u32 {
         let element = self.node_ports.get(&index).copied().unwrap_or_default();
         if ipv6 { element.service6 } else { element.service4 }
+    }
+
+    /// The value of a frontend's element.
+    pub fn frontend(&self, frontend: &Frontend) -> Option<FrontendValue> {
+        match frontend {
+            Frontend::V4(key) => self.frontends4.get(key).copied(),
+            Frontend::V6(key) => self.frontends6.get(key).copied(),
+            Frontend::NodePort { index, ipv6 } => match self.node_port(*index, *ipv6) {
+                0 => None,
+                service => Some(frontend.value(service)),
+            },
+        }
+    }
+
+    /// Every frontend, in no particular order.
+    pub fn frontends(&self) -> impl Iterator<Item = Frontend> {
+        let four = self.frontends4.keys().map(|key| Frontend::V4(*key));
+        let six = self.frontends6.keys().map(|key| Frontend::V6(*key));
+        let ports = self.node_ports.iter().flat_map(|(&index, port)| {
+            let halves = [(port.service4, false), (port.service6, true)];
+            let used = halves.into_iter().filter(|(service, _)| *service != 0);
+            used.map(move |(_, ipv6)| Frontend::NodePort { index, ipv6 })
+        });
+        four.chain(six).chain(ports)
     }
 
     /// Every service index that a frontend or node port names, with that frontend's family.

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::sync::Arc;
+
+use lb_common::backend::State;
+
+use super::*;
+use crate::{
+    model::{
+        service::{Service, TrafficPolicy},
+        snapshot::{Snapshot, Touched},
+    },
+    plan::fixture::{Build, endpoint, service, slice},
+};
+
+/// A cluster, its tables, and a planner that goes on.
+struct World {
+    snapshot: Snapshot,
+    desired: Desired,
+    planner: Planner,
+    loads: BTreeMap<u32, u64>,
+}
+
+impl World {
+    fn new(capacities: Capacities) -> Self {
+        Self {
+            snapshot: Snapshot {
+                node: crate::plan::fixture::node("here", ""),
+                ..Snapshot::default()
+            },
+            desired: Desired::default(),
+            planner: Planner::restore(Tables::default(), capacities),
+            loads: BTreeMap::new(),
+        }
+    }
+
+    /// Service `default/web` at 10.96.0.1:80 with these endpoints.
+    fn web(endpoints: Vec<Build>) -> Self {
+        let mut world = Self::new(Capacities::MINIMUM);
+        world.put(service("web", &["10.96.0.1"], &["http=80"]));
+        world.endpoints(endpoints);
+        world.step();
+        world
+    }
+
+    fn put(&mut self, service: Service) {
+        self.snapshot.services.insert(service.name.clone(), Arc::new(service));
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.snapshot.services.remove(&ObjectName::new("default", name));
+    }
+
+    /// The one slice of `default/web`.
+    fn endpoints(&mut self, endpoints: Vec<Build>) {
+        let slice = slice("web-1", &["http=8080"], endpoints);
+        let of = self.snapshot.slices.entry(slice.service.clone()).or_default();
+        of.insert(slice.name.clone(), Arc::new(slice));
+    }
+
+    /// Plans what changed, without what a grace period is waited for.
+    fn change(&mut self) -> Vec<Op> {
+        let changed = self.desired.update(&self.snapshot, &Touched::All);
+        let loads = self.loads.clone();
+        let load = move |index| loads.get(&index).copied().unwrap_or(0);
+        let ops = self.planner.plan(&self.desired, &changed, &load);
+        self.planner.confirm(&ops);
+        ops
+    }
+
+    fn step(&mut self) -> Vec<Op> {
+        let mut ops = self.change();
+        let rest = self.planner.retire();
+        self.planner.confirm(&rest);
+        ops.extend(rest);
+        ops
+    }
+
+    /// Index, state and generation of the backend at an address; the last one if it had several.
+    fn backend(&self, address: [u8; 4]) -> Option<(u32, State, u32)> {
+        let address = std::net::IpAddr::from(address).into();
+        let found = self.planner.tables.backends.iter().filter(|(_, it)| it.address == address);
+        found.last().map(|(index, it)| (index, it.life.state(), it.life.generation))
+    }
+
+    /// The records in use, by index.
+    fn records(&self) -> Vec<u32> {
+        let named: BTreeSet<_> =
+            self.planner.tables.named_services().map(|(index, _)| index).collect();
+        named.into_iter().collect()
+    }
+}
+
+/// A letter an op: what was written, in order.
+fn letters(ops: &[Op]) -> String {
+    ops.iter()
+        .map(|op| match op {
+            Op::Backend { .. } => 'B',
+            Op::Life { .. } => 'L',
+            Op::BackendFlags { .. } => 'f',
+            Op::Slots { .. } => 'S',
+            Op::Name { text: Some(_), .. } => 'N',
+            Op::Name { text: None, .. } => 'n',
+            Op::Member { member: Some(_), .. } => 'M',
+            Op::Member { member: None, .. } => 'm',
+            Op::Service { .. } => 'R',
+            Op::Rules { .. } => 'r',
+            Op::Inside { .. } => 'I',
+            Op::Outside { .. } => 'O',
+            Op::Frontend4 { value: None, .. }
+            | Op::Frontend6 { value: None, .. }
+            | Op::NodePort { service: 0, .. } => '-',
+            Op::Frontend4 { .. } | Op::Frontend6 { .. } | Op::NodePort { .. } => 'F',
+            Op::NodeAddress { .. } => 'A',
+            Op::Grace => '|',
+        })
+        .collect()
+}
+
+#[test]
+fn a_new_service_is_written_from_its_backends_up_to_its_frontend() {
+    let mut world = World::new(Capacities::MINIMUM);
+    world.put(service("web", &["10.96.0.1"], &["http=80"]));
+    world.endpoints(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    assert_eq!(letters(&world.step()), "BBSNRF");
+}
+
+#[test]
+fn a_changed_endpoint_is_one_region_and_two_stores() {
+    let mut world = World::web(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    world.endpoints(vec![endpoint("10.0.0.1"), endpoint("10.0.0.3")]);
+    assert_eq!(letters(&world.step()), "BSIO|L");
+}
+
+#[test]
+fn upd_08_a_shared_backend_lives_as_long_as_one_service_has_it() {
+    let mut world = World::web(vec![endpoint("10.0.0.1")]);
+    let mut other = slice("other-1", &["http=8080"], vec![endpoint("10.0.0.1")]);
+    other.service = ObjectName::new("default", "other");
+    let name = (other.service.clone(), other.name.clone());
+    world.snapshot.slices.entry(name.0).or_default().insert(name.1, Arc::new(other));
+    world.put(service("other", &["10.96.0.2"], &["http=80"]));
+    assert_eq!(letters(&world.step()), "SNRF", "the backend is there");
+    world.remove("web");
+    assert_eq!(letters(&world.step()), "-|Rn");
+    assert_eq!(world.backend([10, 0, 0, 1]).unwrap().1, State::Active);
+    world.remove("other");
+    assert_eq!(letters(&world.step()), "-|RnL");
+    assert_eq!(world.backend([10, 0, 0, 1]), Some((1, State::Dead, 2)));
+}
+
+#[test]
+fn an_endpoint_that_drains_keeps_what_it_has_and_may_come_back() {
+    let mut world = World::web(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    let (index, _, generation) = world.backend([10, 0, 0, 2]).unwrap();
+    world.endpoints(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2").draining()]);
+    assert_eq!(letters(&world.step()), "SIOL|", "it leaves the set first");
+    assert_eq!(world.backend([10, 0, 0, 2]), Some((index, State::Terminating, generation)));
+    world.endpoints(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    assert_eq!(letters(&world.step()), "LSIO|", "it is active before it is in the set");
+    assert_eq!(world.backend([10, 0, 0, 2]), Some((index, State::Active, generation)));
+    world.endpoints(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2").stopping()]);
+    assert_eq!(letters(&world.step()), "SIO|L");
+    assert_eq!(world.backend([10, 0, 0, 2]), Some((index, State::Dead, generation + 1)));
+}
+
+#[test]
+fn trp_02_endpoints_that_drain_serve_when_nothing_else_does() {
+    let mut world = World::web(vec![endpoint("10.0.0.1")]);
+    world.endpoints(vec![endpoint("10.0.0.1").draining()]);
+    assert_eq!(letters(&world.step()), "L", "the set is the same");
+    assert_eq!(world.backend([10, 0, 0, 1]).unwrap().1, State::Terminating);
+}
+
+#[test]
+fn an_index_is_not_given_away_while_sockets_use_it() {
+    let mut world = World::web(vec![endpoint("10.0.0.1")]);
+    world.loads.insert(1, 3);
+    world.endpoints(vec![endpoint("10.0.0.2")]);
+    world.step();
+    world.endpoints(vec![endpoint("10.0.0.2"), endpoint("10.0.0.3")]);
+    world.step();
+    assert_eq!(world.backend([10, 0, 0, 1]), Some((1, State::Dead, 2)));
+    assert_eq!(world.backend([10, 0, 0, 3]).unwrap().0, 3);
+    world.loads.clear();
+    world.endpoints(vec![endpoint("10.0.0.2"), endpoint("10.0.0.4")]);
+    world.step();
+    assert_eq!(world.backend([10, 0, 0, 4]), Some((1, State::Active, 2)), "a life of its own");
+}
+
+#[test]
+fn nothing_that_was_freed_is_used_before_the_grace_period() {
+    let mut world = World::web(vec![endpoint("10.0.0.1")]);
+    let record = world.records();
+    world.remove("web");
+    world.put(service("new", &["10.96.0.1"], &["http=80"]));
+    let ops = world.change();
+    assert_eq!(letters(&ops), "NRF", "the frontend is led over, and never gone");
+    assert_ne!(world.records(), record);
+    let ids = |world: &World| world.planner.tables.names.keys().copied().max().unwrap();
+    assert_eq!(ids(&world), 2);
+    world.planner.retire();
+    world.put(service("next", &["10.96.0.2"], &["http=80"]));
+    world.change();
+    assert_eq!(world.records(), [1, 2], "the index is free now");
+    assert_eq!(ids(&world), 3, "but the id is not");
+}
+
+#[test]
+fn ids_are_not_reused_after_a_restart_either() {
+    let mut world = World::web(vec![]);
+    world.remove("web");
+    world.step();
+    assert!(world.planner.tables.names.is_empty());
+    world.planner = Planner::restore(world.planner.tables.clone(), Capacities::MINIMUM);
+    world.put(service("new", &["10.96.0.1"], &["http=80"]));
+    world.step();
+    let record = world.planner.tables.services.at(1);
+    assert_eq!((record.id, record.generation), (2, 2));
+}
+
+#[test]
+fn a_service_that_comes_back_before_the_grace_period_has_its_place() {
+    let mut world = World::web(vec![endpoint("10.0.0.1")]);
+    let web = world.snapshot.services.values().next().unwrap().clone();
+    world.remove("web");
+    assert_eq!(letters(&world.change()), "-");
+    world.put(Service::clone(&web));
+    assert_eq!(letters(&world.change()), "F");
+    assert_eq!(letters(&world.planner.retire()), "");
+}
+
+#[test]
+fn aff_08_affinity_is_on_while_all_members_are_there() {
+    let mut world = World::web(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    let plain = service("web", &["10.96.0.1"], &["http=80"]);
+    world.put(Service { affinity_secs: Some(60), ..plain.clone() });
+    assert_eq!(letters(&world.step()), "MMr");
+    world.put(Service { affinity_secs: Some(90), ..plain.clone() });
+    assert_eq!(letters(&world.step()), "r");
+    world.endpoints(vec![endpoint("10.0.0.2"), endpoint("10.0.0.3")]);
+    assert_eq!(letters(&world.step()), "BSMIOm|L");
+    world.put(plain);
+    assert_eq!(letters(&world.step()), "rmm");
+}
+
+#[test]
+fn equal_sets_share_a_region() {
+    let mut web = service("web", &["10.96.0.1"], &["http=80"]);
+    web.external_ips = vec!["192.0.2.1".parse().unwrap()];
+    web.external_policy = TrafficPolicy::Local;
+    let mut world = World::new(Capacities::MINIMUM);
+    world.put(web);
+    world.endpoints(vec![endpoint("10.0.0.1").on("here")]);
+    assert_eq!(letters(&world.step()), "BSNRRFF");
+    world.endpoints(vec![endpoint("10.0.0.1").on("here"), endpoint("10.0.0.2").on("there")]);
+    assert_eq!(letters(&world.step()), "BSIOI", "the local set stays where it is");
+}
+
+#[test]
+fn upd_06_a_policy_is_one_store() {
+    let mut world = World::web(vec![endpoint("10.0.0.1").on("there")]);
+    let web = service("web", &["10.96.0.1"], &["http=80"]);
+    world.put(Service { internal_policy: TrafficPolicy::Local, ..web });
+    assert_eq!(letters(&world.step()), "rIOL|");
+}
+
+#[test]
+fn a_full_map_takes_the_eldest_first_and_the_rest_when_there_is_room() {
+    let mut world = World::new(Capacities { services: 3, ..Capacities::MINIMUM });
+    for (name, address, created_secs) in
+        [("young", "10.96.0.1", 3), ("old", "10.96.0.2", 1), ("middle", "10.96.0.3", 2)]
+    {
+        world.put(Service { created_secs, ..service(name, &[address], &["http=80"]) });
+    }
+    world.step();
+    let issues = |world: &World| {
+        let node = ObjectName::new("", "here");
+        let issues = world.planner.issues(&node).map(|issue| issue.to_string());
+        issues.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        issues(&world),
+        ["Service default/young: service port default/young:http/TCP (IPv4): \
+          map SERVICES is full; not served until there is room"]
+    );
+    world.remove("old");
+    world.step();
+    assert!(world.planner.has_retry());
+    world.step();
+    assert!(issues(&world).is_empty());
+    assert_eq!(world.planner.tables.frontends4.len(), 2);
+}
+
+#[test]
+fn a_set_that_finds_no_room_leaves_the_old_one() {
+    let mut world = World::new(Capacities { slots: 4, ..Capacities::MINIMUM });
+    world.put(service("web", &["10.96.0.1"], &["http=80"]));
+    world.endpoints(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    world.step();
+    world.endpoints((1..6).map(|last| endpoint(&format!("10.0.0.{last}"))).collect());
+    assert_eq!(letters(&world.step()), "");
+    assert!(world.planner.is_full());
+    assert_eq!(world.planner.tables.backends.iter().count(), 2);
+    world.endpoints(vec![endpoint("10.0.0.3")]);
+    assert_eq!(letters(&world.step()), "BSIO|LL");
+    assert!(!world.planner.is_full());
+}
+
+#[test]
+fn node_addresses_follow() {
+    let mut world = World::new(Capacities::MINIMUM);
+    world.snapshot.node_addresses = ["192.0.2.1", "192.0.2.2"].map(|it| it.parse().unwrap()).into();
+    assert_eq!(letters(&world.step()), "AA");
+    world.snapshot.node_addresses = ["192.0.2.2", "192.0.2.3"].map(|it| it.parse().unwrap()).into();
+    assert_eq!(letters(&world.step()), "AA");
+    assert_eq!(world.planner.tables.node_addresses.len(), 2);
+}
