@@ -147,7 +147,7 @@ impl Walk<'_> {
                     return after;
                 }
                 ("use", [TokenTree::Ident(_), ..]) => return self.single_use(rest),
-                ("struct" | "enum" | "union" | "trait" | "type", [TokenTree::Ident(name), ..]) => {
+                ("struct" | "enum" | "union" | "trait", [TokenTree::Ident(name), ..]) => {
                     self.uses.types.push(Word::new(name));
                 }
                 _ => {}
