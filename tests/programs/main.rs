@@ -11,4 +11,6 @@ mod growth;
 #[cfg(test)]
 mod pins;
 #[cfg(test)]
+mod selftest;
+#[cfg(test)]
 mod smoke;

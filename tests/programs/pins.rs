@@ -73,8 +73,8 @@ fn an_upgrade_replaces_programs_in_their_links_and_keeps_connections() {
     let before = bed.links();
     let client = connect(&pod);
     drop(agent);
-    fs::remove_file(bed.pin("programs/build")).unwrap();
-    symlink("another-build", bed.pin("programs/build")).unwrap();
+    fs::remove_file(bed.pin("build")).unwrap();
+    symlink("another-build", bed.pin("build")).unwrap();
 
     let mut agent = bed.open().unwrap();
     assert_eq!(*agent.outcome(), Outcome::Upgraded);

@@ -50,6 +50,18 @@ impl Cgroup {
         self.id
     }
 
+    /// Whether the calling process is in it or below it; `None` if that cannot be told from
+    /// the caller's cgroup namespace.
+    pub fn holds_caller(&self) -> Option<bool> {
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let mount = find_mount().ok()??;
+        if own.starts_with("..") {
+            return None;
+        }
+        Some(fs::canonicalize(mount.join(own)).ok()?.starts_with(&self.path))
+    }
+
     /// Whether it is the root of the whole hierarchy. A cgroup namespace or a bind mount
     /// can make another one look like it, but only the real root has no `cgroup.type`.
     pub fn is_real_root(&self) -> bool {

@@ -11,7 +11,7 @@ use lb_common::{
 
 use super::{
     Datapath, Error, Failed, at_least,
-    load::{Generation, LoadError, Loader, Options, Outcome},
+    load::{Generation, Hook, LoadError, Loader, Options, Outcome},
     maps::Maps,
     syscall,
 };
@@ -47,6 +47,11 @@ impl Kernel {
     /// Nothing is written if they run already. Call it when the maps are filled.
     pub fn attach(&mut self) -> Result<(), LoadError> {
         self.loader.attach(&self.generation)
+    }
+
+    /// The hook whose program does not run, if there is one.
+    pub fn idle_hook(&self) -> Option<&'static Hook> {
+        self.loader.idle_hook(&self.generation)
     }
 
     /// How maps and programs came about.

@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod load;
 pub mod maps;
 pub mod probe;
+pub mod selftest;
 pub mod syscall;
 pub mod wire;
 

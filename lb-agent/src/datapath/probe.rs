@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What this kernel can do, and who else is at work on it.
 
+mod requirements;
+
 use std::{fmt, path::PathBuf};
 
 use aya::{
@@ -13,6 +15,8 @@ use super::{
     load::{HOOKS, Hook},
     syscall::{self, Attached},
 };
+
+pub use self::requirements::{Requirement, State, requirements};
 
 /// A program that is not ours, at a hook that we use.
 #[derive(Clone, Debug, Eq, PartialEq)]

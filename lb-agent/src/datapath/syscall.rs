@@ -10,7 +10,8 @@ mod attr;
 
 use std::{
     ffi::CString,
-    io,
+    fs::File,
+    io::{self, Read as _, Write as _},
     net::UdpSocket,
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
@@ -48,6 +49,10 @@ pub struct ProgramDescription {
     pub name: String,
     /// Ids of the maps that it uses.
     pub maps: Vec<u32>,
+    /// Instructions after the verifier's translation.
+    pub instructions: u32,
+    /// The kernel's hash of the instructions.
+    pub tag: u64,
 }
 
 /// What the kernel says about a link to a cgroup.
@@ -230,6 +235,8 @@ pub fn describe_program(program: impl AsFd) -> io::Result<ProgramDescription> {
         id: found.id,
         name: String::from_utf8_lossy(name).into_owned(),
         maps: maps.into_iter().take(found.nr_map_ids as usize).collect(),
+        instructions: found.xlated_prog_len / BYTES_PER_INSTRUCTION,
+        tag: found.tag,
     })
 }
 
@@ -251,12 +258,44 @@ pub fn describe_link(link: impl AsFd) -> io::Result<LinkDescription> {
 /// section, and the call returns after a grace period (8 to 16 ms). Where the kernel cannot
 /// (nohz_full), waits a second instead, which no program outlives.
 pub fn wait_for_grace() {
+    if !membarrier() {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Waits for an RCU grace period by membarrier(2); whether this kernel can.
+pub fn membarrier() -> bool {
     // SAFETY: no pointers are passed.
     let result =
         unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0_u32, 0_i32) };
-    if result != 0 {
-        std::thread::sleep(Duration::from_secs(1));
+    result == 0
+}
+
+/// Runs a function in a child process that first enters a cgroup, and gives its answer.
+///
+/// The child is a copy of one thread of ours: the function must not allocate, lock or
+/// panic. Its answer is -1 if it could not enter the cgroup.
+pub fn in_cgroup(processes: &File, function: impl FnOnce() -> i64) -> io::Result<i64> {
+    let (mut answers, answer) = io::pipe()?;
+    // SAFETY: the child calls what is safe after a fork only: write(2), the caller's
+    // function, which promises the same, and _exit(2).
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let entered = (&*processes).write_all(b"0").is_ok();
+        let word = if entered { function() } else { -1 };
+        let _parent_is_gone = (&answer).write_all(&word.to_ne_bytes());
+        // SAFETY: ends the process without running anything of the parent's.
+        unsafe { libc::_exit(0) };
     }
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    drop(answer);
+    let mut word = [0; 8];
+    let read = answers.read_exact(&mut word);
+    // SAFETY: the child is ours and nobody else waits for it; no status is stored.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    read.map(|()| i64::from_ne_bytes(word))
 }
 
 /// The cookie of the network namespace that the caller is in. Linux 5.14.
@@ -361,6 +400,7 @@ pub const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 /// In [`Attached::flags`]: programs of the cgroup's children run as well.
 pub const BPF_F_ALLOW_MULTI: u32 = 2;
 
+const BYTES_PER_INSTRUCTION: u32 = 8;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_PROG_GET_FD_BY_ID: u32 = 13;

@@ -156,6 +156,16 @@ impl Loader {
         Ok(())
     }
 
+    /// The hook of a generation that does not run for processes of the cgroup, if there is
+    /// one: the kernel was asked.
+    pub fn idle_hook(&self, generation: &Generation) -> Option<&'static Hook> {
+        let idle = generation.programs.iter().find(|program| {
+            let runs = syscall::attached(&self.cgroup, program.hook.attach_type, true);
+            !runs.is_ok_and(|runs| runs.programs.contains(&program.id))
+        });
+        idle.map(|program| program.hook)
+    }
+
     /// The cgroup whose sockets are balanced.
     pub const fn cgroup(&self) -> &Cgroup {
         &self.cgroup
@@ -219,6 +229,11 @@ pub fn open_pinned(bpf_root: &Path) -> Result<Maps, LoadError> {
         map,
         source,
     })
+}
+
+/// Ids of the programs that are pinned below a bpf-root or run from its links.
+pub fn own_programs(bpf_root: &Path) -> Vec<u32> {
+    links::ours(&Pins::new(bpf_root))
 }
 
 /// Removes every trace of the datapath: forward hooks first, then the reverse ones, programs,

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! <bpf-root>/v1/maps/NAME          the maps of the running programs
-//!              /programs/NAME      the running programs, and `build`: a link to their build id
+//!              /programs/NAME      the running programs
+//!              /build              a symbolic link to nowhere: its target is their build id
 //!              /links/NAME         the attachments
-//!              /building/{maps,programs}   a generation that is being made
-//!              /next/{maps,programs}       a complete one; what it shares stays in maps
+//!              /building/{maps,programs,build}   a generation that is being made
+//!              /next/{maps,programs,build}       a complete one; what it shares stays in maps
 //! ```
 //!
 //! What is in `building` is worth nothing: an agent died there. What is in `next` is later
@@ -121,18 +122,20 @@ impl Pins {
             return Ok(());
         }
         self.hand_over_load();
-        remove(&self.program(Stage::Live, BUILD))?;
+        let build = |stage| self.directory(stage).join(BUILD);
+        remove(&build(Stage::Live))?;
         let mut maps = entries(&next.join("maps"))?;
         // First, so that it is not handed over again when the rest was moved in part.
         maps.sort_by_key(|path| !path.ends_with(maps::BACKEND_LOAD));
         for map in maps {
             self.promote(&map, "maps")?;
         }
-        let mut programs = entries(&next.join("programs"))?;
-        // Last, so that programs that were moved in part have no build id.
-        programs.sort_by_key(|path| path.ends_with(BUILD));
-        for program in programs {
+        for program in entries(&next.join("programs"))? {
             self.promote(&program, "programs")?;
+        }
+        // Last, so that programs that were moved in part have no build id.
+        if fs::symlink_metadata(build(Stage::Next)).is_ok() {
+            rename(&build(Stage::Next), &build(Stage::Live))?;
         }
         remove(&next)
     }
@@ -156,14 +159,14 @@ impl Pins {
 
     /// The build id of a stage's programs; `None` if they are incomplete.
     pub(super) fn build_id(&self, stage: Stage) -> Option<String> {
-        let target = fs::read_link(self.program(stage, BUILD)).ok()?;
+        let target = fs::read_link(self.directory(stage).join(BUILD)).ok()?;
         target.into_os_string().into_string().ok()
     }
 
     /// Notes the build id of the programs that are being made: a symbolic link, since a BPF
     /// file system holds no plain files.
     pub(super) fn set_build_id(&self, id: &str) -> Result<(), LoadError> {
-        let path = self.program(Stage::Building, BUILD);
+        let path = self.directory(Stage::Building).join(BUILD);
         std::os::unix::fs::symlink(id, &path).map_err(file("create", path))
     }
 
