@@ -11,6 +11,7 @@ mod build;
 mod command;
 mod deny;
 mod lint;
+mod manifest;
 mod programs;
 mod reach;
 mod rooms;

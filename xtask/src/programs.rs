@@ -8,8 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build::{self, Profile},
-    command, setup,
-    test::level,
+    command, manifest, setup,
 };
 
 /// Arguments that the program itself reads; `--help` shows them.
@@ -69,9 +68,9 @@ pub(crate) fn control_plane(profile: Profile) -> Result<()> {
 
 /// Builds `program` with what it runs, and runs it with `args`; its exit code becomes ours.
 fn run(program: &str, profile: Profile, args: &Args) -> Result<ExitCode> {
-    let manifest = fs::read_to_string(command::root().join("tests/Cargo.toml"))
+    let text = fs::read_to_string(command::root().join("tests/Cargo.toml"))
         .context("tests/Cargo.toml cannot be read")?;
-    if !level::names_in(&manifest, "[[bin]]").iter().any(|name| name == program) {
+    if !manifest::names_in(&text, "[[bin]]").iter().any(|name| name == program) {
         bail!("crate lb-tests has no program `{program}`: add a [[bin]] to tests/Cargo.toml");
     }
     build::bins(profile, &["lb-agent", "lab-pod", program])?;

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{build::WORKSPACE, command, rooms, setup};
+use crate::{build::WORKSPACE, command, manifest::PACKAGES, rooms, setup};
 
 /// Prints the files that nothing reaches.
 ///
@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         reached.extend(sources(&text, root));
     }
     let mut files = Vec::new();
-    for package in ["lb-common", "lb-ebpf", "lb-agent", "xtask", "tests"] {
+    for package in PACKAGES {
         files.extend(rooms::rust_files(root, package)?);
     }
     let orphans = orphans(&files, &reached);

@@ -17,7 +17,7 @@ use self::{
     paths::Uses,
     table::{Crates, ROOMS, Room},
 };
-use crate::command;
+use crate::{command, manifest, manifest::PACKAGES};
 
 mod paths;
 mod style;
@@ -98,7 +98,8 @@ fn examine(root: &Path) -> Result<(usize, Vec<Violation>)> {
     let mut violations = BTreeSet::new();
     let mut count = 0;
     for package in PACKAGES {
-        let crates = dependencies(&fs::read_to_string(root.join(package).join("Cargo.toml"))?);
+        let text = fs::read_to_string(root.join(package).join("Cargo.toml"))?;
+        let crates = manifest::dependencies(&text);
         let sources = read_package(root, package)?;
         let tests = test_modules(&sources);
         count += sources.len();
@@ -134,20 +135,6 @@ fn test_modules(sources: &[Source]) -> Vec<Vec<String>> {
 
 fn is_test(source: &Source, tests: &[Vec<String>]) -> bool {
     tests.iter().any(|test| source.module.starts_with(test))
-}
-
-/// The crates that a manifest names, as they are written in code, and those of the toolchain.
-fn dependencies(manifest: &str) -> Vec<String> {
-    let mut inside = false;
-    let mut crates: Vec<String> = ["std", "core", "alloc"].map(str::to_owned).into();
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            inside = line.ends_with("dependencies]");
-        } else if let Some((name, _)) = line.split_once(['.', ' ', '=']).filter(|_| inside) {
-            crates.push(name.replace('-', "_"));
-        }
-    }
-    crates
 }
 
 impl Source {
@@ -236,8 +223,6 @@ impl Display for Violation {
         write!(f, "{}:{}: {}: {}", self.file, self.line, self.rule, self.remedy)
     }
 }
-
-const PACKAGES: &[&str] = &["lb-common", "lb-ebpf", "lb-agent", "xtask", "tests"];
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command, deny, lint, reach, rooms,
+    command, deny, lint, manifest, reach, rooms,
     setup::{self, Requirement},
 };
 
@@ -61,8 +61,8 @@ pub(crate) fn select(only: &[String]) -> Result<Vec<&'static Level>> {
 /// When its manifest cannot be read, or names a target that no level runs.
 pub(crate) fn targets() -> Result<Vec<String>> {
     let path = command::root().join("tests/Cargo.toml");
-    let manifest = fs::read_to_string(&path).context("tests/Cargo.toml cannot be read")?;
-    let targets = names_in(&manifest, "[[test]]");
+    let text = fs::read_to_string(&path).context("tests/Cargo.toml cannot be read")?;
+    let targets = manifest::names_in(&text, "[[test]]");
     for target in &targets {
         if !LEVELS.iter().any(|level| level.name == target) {
             bail!(
@@ -71,20 +71,6 @@ pub(crate) fn targets() -> Result<Vec<String>> {
         }
     }
     Ok(targets)
-}
-
-/// The `name = "…"` of each table called `header` in a manifest.
-pub(crate) fn names_in(manifest: &str, header: &str) -> Vec<String> {
-    let mut inside = false;
-    let mut names = Vec::new();
-    for line in manifest.lines().map(str::trim) {
-        if line.starts_with('[') {
-            inside = line == header;
-        } else if let Some(name) = line.strip_prefix("name = ").filter(|_| inside) {
-            names.push(name.trim_matches('"').to_owned());
-        }
-    }
-    names
 }
 
 impl Level {
@@ -161,7 +147,7 @@ const CLUSTER: &[&Requirement] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::{LEVELS, names_in, select, targets};
+    use super::{LEVELS, select, targets};
 
     #[test]
     fn levels_are_selected_by_name_and_by_rung() {
@@ -179,13 +165,5 @@ mod tests {
     #[test]
     fn every_test_target_is_run_by_a_level() {
         targets().unwrap();
-    }
-
-    #[test]
-    fn names_come_from_their_own_tables_only() {
-        let manifest =
-            "[lib]\nname = \"lab\"\n[[test]]\nname = \"golden\"\n[[bin]]\nname = \"demo\"";
-        assert_eq!(names_in(manifest, "[[test]]"), ["golden"]);
-        assert_eq!(names_in(manifest, "[[bin]]"), ["demo"]);
     }
 }
