@@ -48,18 +48,35 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
 ///
 /// As [`agent`].
 pub(crate) fn bins(profile: Profile, bins: &[&str]) -> Result<()> {
+    let mut selection = vec!["build"];
+    selection.extend(WORKSPACE);
+    if profile == Profile::Release {
+        selection.push("--release");
+    }
+    selection.extend(bins.iter().flat_map(|bin| ["--bin", bin]));
+    cargo(&selection, &bins.join(", "))
+}
+
+/// Builds every program and every test without optimisation, and returns the agent's path.
+/// Programs built alone would get dependencies without the features that only tests ask for,
+/// and half of the workspace would be built twice.
+///
+/// # Errors
+///
+/// As [`agent`].
+pub(crate) fn for_tests() -> Result<PathBuf> {
+    let mut selection = vec!["build"];
+    selection.extend(WORKSPACE);
+    selection.extend(["--bins", "--tests"]);
+    cargo(&selection, "the agent, the tests")?;
+    Ok(path(Profile::Debug, "lb-agent"))
+}
+
+fn cargo(selection: &[&str], what: &str) -> Result<()> {
     static SAID: Once = Once::new();
     setup::need(&[&setup::LINKER, &setup::RUST_SOURCE])?;
-    SAID.call_once(|| eprintln!("building the kernel programs, {}", bins.join(", ")));
-    let mut build = command::cargo();
-    build.arg("build").args(WORKSPACE);
-    if profile == Profile::Release {
-        build.arg("--release");
-    }
-    for bin in bins {
-        build.args(["--bin", bin]);
-    }
-    command::run(&mut build)
+    SAID.call_once(|| eprintln!("building the kernel programs, {what}"));
+    command::run(command::cargo().args(selection))
 }
 
 /// Where cargo puts a program.

@@ -6,7 +6,7 @@ use std::env::consts::ARCH;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    build::{self, Profile, WORKSPACE},
+    build::{self, WORKSPACE},
     command, setup,
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn fmt() -> Result<()> {
 ///
 /// When an assert does not hold, or something does not build.
 pub(crate) fn layout() -> Result<()> {
-    build::agent(Profile::Debug).map(drop)
+    build::for_tests().map(drop)
 }
 
 /// Clippy on every crate, with every warning an error.

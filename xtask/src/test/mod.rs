@@ -109,7 +109,8 @@ impl Level {
             return Ok(self.skipped("something it needs is missing: run `cargo xtask setup`"));
         }
         if self.control_plane
-            && let Err(error) = programs::control_plane(Profile::Debug)
+            && let Err(error) =
+                build::for_tests().and_then(|_| programs::control_plane(Profile::Debug))
         {
             eprintln!("{error:#}");
             return Ok(self.skipped("the control plane cannot be built: see above"));
@@ -127,7 +128,7 @@ impl Level {
 
     /// Runs the harnesses that `select` picks, with the agent built for them.
     fn harness(&self, select: &[&str], filter: Option<&str>) -> Result<Tally> {
-        let agent = match build::agent(Profile::Debug) {
+        let agent = match build::for_tests() {
             Ok(agent) => agent,
             Err(error) => {
                 eprintln!("{error:#}");
