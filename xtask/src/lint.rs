@@ -16,7 +16,6 @@ use crate::{
 ///
 /// When a file is not formatted.
 pub(crate) fn fmt() -> Result<()> {
-    setup::need(&[&setup::LINTS])?;
     command::run(command::cargo().args(["fmt", "--all", "--check"]))
 }
 
@@ -36,7 +35,7 @@ pub(crate) fn layout() -> Result<()> {
 ///
 /// When there is one.
 pub(crate) fn clippy() -> Result<()> {
-    setup::need(&[&setup::LINTS, &setup::LINKER, &setup::RUST_SOURCE])?;
+    setup::need(&[&setup::LINKER, &setup::RUST_SOURCE])?;
     let mut clippy = command::cargo();
     clippy.arg("clippy").args(WORKSPACE).args(["--all-targets", "--", "-D", "warnings"]);
     command::run(&mut clippy)?;
@@ -46,7 +45,6 @@ pub(crate) fn clippy() -> Result<()> {
 /// Clippy on the kernel programs, by the compiler that builds them. `cargo clippy` is this: a
 /// check with clippy in the compiler's place, and the lint levels in a variable.
 fn bpf_clippy() -> Result<()> {
-    setup::need(&[&setup::RUST_SOURCE, &setup::BPF_LINTS])?;
     let sysroot = setup::bpf_sysroot().context("no compiler for the BPF target")?;
     let mut check = command::cargo();
     check.args(["check", "--package", "lb-ebpf", "--target", "bpfel-unknown-none"]);

@@ -112,12 +112,12 @@ const fn clustered(name: &'static str, rung: &'static str) -> Level {
 }
 
 const LEVELS: &[Level] = &[
-    check("fmt", lint::fmt),
+    Level { needs: &[&setup::LINTS], ..check("fmt", lint::fmt) },
     check("rooms", rooms::check),
     check("deny", deny::duplicates),
     Level { rung: "L0", ..check("layout", lint::layout) },
     check("reach", reach::check),
-    check("clippy", lint::clippy),
+    Level { needs: LINTS, ..check("clippy", lint::clippy) },
     check("doc", lint::doc),
     Level { kind: Kind::Units, ..target("unit", "L1") },
     target("golden", "L2"),
@@ -132,6 +132,7 @@ const LEVELS: &[Level] = &[
     rooted("guests", "L8", KERNEL),
 ];
 
+const LINTS: &[&Requirement] = &[&setup::LINTS, &setup::RUST_SOURCE, &setup::BPF_LINTS];
 const KERNEL: &[&Requirement] = &[&setup::BPFFS, &setup::BPFTOOL];
 const LAB: &[&Requirement] =
     &[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL, &setup::CURL];
