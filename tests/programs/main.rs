@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod bed;
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod growth;

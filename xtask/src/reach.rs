@@ -67,7 +67,9 @@ fn dep_infos() -> Result<Vec<PathBuf>> {
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut dep_infos: Vec<PathBuf> = messages.lines().flat_map(dep_infos_of_message).collect();
-    dep_infos.extend(newest(&command::target_dir(), "lb-ebpf.d"));
+    for program in ["lb-ebpf.d", "probe.d"] {
+        dep_infos.extend(newest(&command::target_dir(), program));
+    }
     Ok(dep_infos)
 }
 
