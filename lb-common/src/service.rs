@@ -89,6 +89,9 @@ bitflags! {
         /// internalTrafficPolicy (of a ClusterIP) or externalTrafficPolicy (of the
         /// other kinds) is Local. For people: the sets already follow it.
         const LOCAL = 1 << 5;
+        /// No frontend may name the record: its id and generation are those of the service
+        /// port that had it last. For the agent: programs never get here.
+        const FREE = 1 << 6;
     }
 }
 

@@ -67,7 +67,7 @@ pub enum Op {
     Service {
         /// Index into SERVICES.
         index: u32,
-        /// The record. One without sets, flags and affinity is free; it keeps id and generation.
+        /// The record. A free one has no sets, and keeps id and generation.
         record: Box<Service>,
     },
     /// SERVICES: flags and affinity of a record in use; both with one 64-bit store.

@@ -139,8 +139,9 @@ impl Tables {
 
     /// Whether a frontend of that family may name the service index.
     fn is_live(&self, service: u32, ipv6: bool) -> bool {
-        let record = self.services.at(service);
-        service != 0 && record.id != 0 && record.flags.contains(ServiceFlags::IPV6) == ipv6
+        let Service { id, flags, .. } = self.services.at(service);
+        let is_free = id == 0 || flags.contains(ServiceFlags::FREE);
+        service != 0 && !is_free && flags.contains(ServiceFlags::IPV6) == ipv6
     }
 
     fn is_sound(&self, index: u32, record: &Service) -> bool {
@@ -199,3 +200,6 @@ pub fn slot_of(index: u32, backend: &Backend) -> Slot {
 pub const fn is_usable(life: Life) -> bool {
     matches!(life.state(), State::Active | State::Terminating)
 }
+
+#[cfg(test)]
+mod tests;

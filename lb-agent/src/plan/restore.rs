@@ -89,7 +89,8 @@ impl Planner {
         let text = self.tables.names.get(&record.id)?.clone();
         let ipv6 = record.flags.contains(ServiceFlags::IPV6);
         let family = if ipv6 { Family::V6 } else { Family::V4 };
-        (record.id != 0).then_some(PortName { text, family })
+        let is_free = record.flags.contains(ServiceFlags::FREE);
+        (record.id != 0 && !is_free).then_some(PortName { text, family })
     }
 }
 
@@ -101,9 +102,14 @@ fn restore_region(regions: &mut Regions, place: &mut Place, set: SetWord) {
     }
 }
 
-/// A record that is free keeps who had it last, so that neither id nor generation comes again.
+/// A record that is free keeps who had it last, so that neither id nor generation comes
+/// again. One that was never used is free as it is.
 pub(super) fn cleared(record: &Service) -> Service {
-    Service { id: record.id, generation: record.generation, ..Service::default() }
+    if *record == Service::default() {
+        return *record;
+    }
+    let Service { id, generation, .. } = *record;
+    Service { id, generation, flags: ServiceFlags::FREE, ..Service::default() }
 }
 
 /// Ids only grow: a free record remembers its last one until it gets a later one.
