@@ -88,7 +88,7 @@ pub(crate) const CASES: &[Case] = &[
             |it| {
                 service(it, "rival", &["10.96.0.2"], "http", |it| {
                     it.external_ips = ips(&["192.0.2.1"]);
-                })
+                });
             },
             |it| endpoints(it, "rival", &["10.0.0.9"], &[]),
             |it| remove(it, "rival"),
