@@ -6,7 +6,12 @@
 //! source ─► model::Snapshot ─► plan::compile ─► plan::diff ─► datapath
 //! ```
 
+pub mod cli;
+pub mod config;
 pub mod datapath;
 pub mod model;
+pub mod observe;
 pub mod plan;
+pub mod reconcile;
+pub mod run;
 pub mod source;

@@ -1,3 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `lb-agent`: one per node.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use lb_agent::cli::{Cli, exit_code};
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lb-agent: {error:#}");
+            exit_code(&error)
+        }
+    }
+}

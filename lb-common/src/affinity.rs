@@ -62,6 +62,13 @@ impl AffinityKey {
         Addr::from_words([DISCARD_ONLY, Be32::ZERO, high, low])
     }
 
+    /// The namespace's cookie, if the client is a namespace.
+    pub fn namespace_cookie(&self) -> Option<u64> {
+        let [prefix, zero, high, low] = self.client.to_words();
+        let is_namespace = prefix == DISCARD_ONLY && zero == Be32::ZERO;
+        is_namespace.then(|| u64::from(high.to_host()) << 32 | u64::from(low.to_host()))
+    }
+
     /// A key from its parts.
     #[inline(always)]
     pub const fn new(client: Addr, service_id: u32) -> Self {
@@ -100,5 +107,10 @@ mod tests {
     fn a_namespace_is_no_client_address() {
         assert_eq!(AffinityKey::namespace(7).to_v4(), None);
         assert_ne!(AffinityKey::namespace(7), AffinityKey::namespace(8));
+        let cookie = 0x0102_0304_0506_0708;
+        let key = AffinityKey::new(AffinityKey::namespace(cookie), 1);
+        assert_eq!(key.namespace_cookie(), Some(cookie));
+        let key = AffinityKey::new(Addr::from_v4(Be32::from_host(0x0a00_0001)), 1);
+        assert_eq!(key.namespace_cookie(), None);
     }
 }

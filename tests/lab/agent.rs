@@ -90,7 +90,9 @@ impl Agent {
     pub fn spawn(node: &Node, spec: &AgentSpec) -> Result<Self> {
         let program = spec.program.clone().map_or_else(|| binary("lb-agent", "LB_AGENT"), Ok)?;
         let mut command = node.command(&program)?;
-        command.arg("run").args(roots(node)).args(["--node-name", &node.name]);
+        command.arg("run").args(roots(node, "run")).args(["--node-name", &node.name]);
+        // A node of the lab is a part of this machine's cgroup tree.
+        command.arg("--allow-nested-cgroup");
         match &spec.source {
             Source::Manifests(dir) => command.arg("--manifests").arg(dir),
             Source::Kubeconfig(file) => command.arg("--kubeconfig").arg(file),
@@ -202,19 +204,21 @@ impl Agent {
 /// Runs a verb of the agent on a node, whether or not an agent runs there.
 pub fn verb(node: &Node, program: &Path, words: &[&str]) -> Result<Printed> {
     let mut command = node.command(program)?;
-    command.args(words).args(roots(node));
+    command.args(words).args(roots(node, words.first().unwrap_or(&"")));
     let (code, stdout, stderr) = bounded_output(command, VERB_LIMIT)?;
     Ok(Printed { code, stdout, stderr })
 }
 
-/// The arguments that set the node's agent apart from its neighbours.
-fn roots(node: &Node) -> [OsString; 4] {
-    [
-        "--cgroup-root".into(),
-        node.cgroup_root.clone().into_os_string(),
-        "--bpf-root".into(),
-        node.bpf_root.clone().into_os_string(),
-    ]
+/// The arguments that set the node's agent apart from its neighbours, as far as
+/// the verb has them.
+fn roots(node: &Node, verb: &str) -> Vec<OsString> {
+    let bpf_root = ["--bpf-root".into(), node.bpf_root.clone().into_os_string()];
+    let cgroup_root = ["--cgroup-root".into(), node.cgroup_root.clone().into_os_string()];
+    match verb {
+        "run" | "check" => bpf_root.into_iter().chain(cgroup_root).collect(),
+        "show" | "explain" | "unload" => bpf_root.into(),
+        _ => Vec::new(),
+    }
 }
 
 /// How long an agent may take to its first full apply.

@@ -122,6 +122,12 @@ impl Maps {
         })
     }
 
+    /// How many elements one of the maps that sockets fill can hold.
+    pub fn capacity(&self, map: &str) -> u64 {
+        let shape = SHAPES.iter().find(|shape| shape.name == map);
+        shape.map_or(0, |shape| (shape.entries)(&Capacities::MINIMUM).into())
+    }
+
     /// Words and elements that were written through these handles.
     pub fn writes(&self) -> u64 {
         let arrays = self.services.writes()

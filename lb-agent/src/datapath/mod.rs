@@ -14,6 +14,7 @@ pub mod maps;
 pub mod probe;
 pub mod selftest;
 pub mod syscall;
+pub mod view;
 pub mod wire;
 
 use std::io;

@@ -181,6 +181,13 @@ impl Changed {
         *self == Self::default()
     }
 
+    /// Adds what another update changed.
+    pub fn merge(&mut self, other: Self) {
+        self.ports.extend(other.ports);
+        self.frontends.extend(other.frontends);
+        self.node_addresses |= other.node_addresses;
+    }
+
     /// Notes that a claim won or lost a frontend.
     pub(super) fn moved(&mut self, frontend: Frontend, claim: &Claim) {
         self.frontends.insert(frontend);

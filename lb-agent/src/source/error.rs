@@ -190,6 +190,17 @@ pub enum Verb {
 }
 
 impl Error {
+    /// Whether a flag or file of the command line is to blame, which no waiting mends.
+    pub const fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Kubeconfig { .. }
+                | Self::InCluster { .. }
+                | Self::Client { .. }
+                | Self::ManifestsDirectory { .. }
+        )
+    }
+
     /// The error and its causes in one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The answer: the verdict in one line, and the steps behind it with their rules.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use lb_common::{
+    addr::Addr,
+    affinity::{AffinityKey, AffinityPin},
+    counter::Counter,
+    maps::node_port_index,
+    service::{FrontendKind, Service, ServiceFlags, SetWord},
+    translate::{Destination, translate},
+    verdict::Verdict,
+};
+use serde::Serialize;
+
+use super::question::{Caller, From, Target};
+use crate::plan::{lookup::Playground, tables::Tables};
+
+/// What would happen, and why.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    /// What was asked about.
+    target: String,
+    /// The verdict in one line.
+    verdict: String,
+    /// The counter that the kernel program would count.
+    reason: &'static str,
+    /// The service port, if the target is a frontend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    /// Everything that a new connection may reach.
+    backends: Vec<String>,
+    /// How it came to this, in order.
+    steps: Vec<Step>,
+}
+
+/// One step of the decision.
+#[derive(Debug, Serialize)]
+struct Step {
+    /// What was looked at.
+    #[serde(rename = "step")]
+    about: &'static str,
+    /// What was found.
+    found: String,
+    /// The rule that decides here, as in docs/behaviour.md.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    rule: &'static str,
+}
+
+/// Runs the kernel's decision over a copy of its maps and says how it went.
+pub(super) fn explain(
+    tables: &Tables,
+    pins: &[(AffinityKey, AffinityPin)],
+    target: Target,
+    from: From,
+    now_ns: u64,
+) -> Answer {
+    let maps = Playground::new(tables);
+    maps.pins.borrow_mut().extend(pins.iter().copied());
+    let caller = Caller { from, now_ns };
+    let verdict = translate(&maps, &caller, &target.destination());
+    let mut answer = Answer {
+        target: target.to_string(),
+        verdict: String::new(),
+        reason: verdict.reason().name(),
+        service: None,
+        backends: Vec::new(),
+        steps: Vec::new(),
+    };
+    match service_index(tables, target) {
+        Some(index) if !matches!(verdict, Verdict::Pass(_)) => {
+            answer.describe_service(tables, index, target, &verdict);
+        }
+        _ => answer.describe_nobody(tables, target, from, verdict.reason()),
+    }
+    answer
+}
+
+impl Answer {
+    /// Whether the target is a frontend.
+    pub(super) const fn is_frontend(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// A frontend: its Service, policy, affinity and backends.
+    fn describe_service(&mut self, tables: &Tables, index: u32, target: Target, verdict: &Verdict) {
+        let record = tables.services.at(index);
+        let name = name(tables, &record);
+        let kind = record.flags.kind();
+        self.step("frontend", format!("{} of {name}", kind.name()), frontend_rule(kind));
+        self.describe_policy(&record);
+        self.describe_affinity(&record);
+        self.backends = backends(tables, record.inside);
+        for backend in self.backends.clone() {
+            self.step("backend", backend, "");
+        }
+        self.verdict = match verdict {
+            Verdict::Translate(backend, Counter::TranslatedAffinity) => {
+                let to = SocketAddr::new(backend.address.to_ip(), backend.port.to_host());
+                format!("goes to {to}, where this client is pinned by ClientIP affinity (AFF-01)")
+            }
+            Verdict::Translate(..) => format!(
+                "goes to one of {} of {name}; the client goes on seeing {} as its peer",
+                plural(self.backends.len(), "backend"),
+                target.address,
+            ),
+            Verdict::Drop(_) => format!(
+                "gets no answer: {name} has endpoints, but none on this node, and its policy is Local (NOEP-02)"
+            ),
+            _ => refusal(&name, verdict.reason()),
+        };
+        self.service = Some(name);
+    }
+
+    fn describe_policy(&mut self, record: &Service) {
+        let local = record.flags.contains(ServiceFlags::LOCAL);
+        let (found, rule) = match (record.flags.kind(), local) {
+            (FrontendKind::ClusterIp, false) => {
+                ("internalTrafficPolicy Cluster: endpoints of all nodes", "TRP-10")
+            }
+            (FrontendKind::ClusterIp, true) => {
+                ("internalTrafficPolicy Local: endpoints of this node only", "TRP-11")
+            }
+            (_, false) => ("externalTrafficPolicy Cluster: endpoints of all nodes", "TRP-12"),
+            (_, true) => (
+                "externalTrafficPolicy Local, but clients on a node get endpoints of all nodes",
+                "TRP-13",
+            ),
+        };
+        self.step("policy", found.to_owned(), rule);
+    }
+
+    fn describe_affinity(&mut self, record: &Service) {
+        if record.flags.contains(ServiceFlags::AFFINITY) {
+            let found = format!("ClientIP, {} s after the last connection", record.affinity_secs);
+            self.step("affinity", found, "AFF-02");
+        }
+    }
+
+    /// An address that is nobody's, and what comes closest to it.
+    fn describe_nobody(&mut self, tables: &Tables, target: Target, from: From, reason: Counter) {
+        let ports = ports_of(tables, target.address.ip());
+        let loopback_of_pod = from != From::Host && target.address.ip().is_loopback();
+        self.verdict = match reason {
+            Counter::PassNodePortElsewhere if loopback_of_pod => {
+                "passes untouched: loopback in a pod is the pod, not the node (NP-05)".to_owned()
+            }
+            Counter::PassNodePortElsewhere => format!(
+                "passes untouched: {} is a NodePort, but {} is not one of this node's NodePort addresses (NP-07)",
+                target.address.port(),
+                target.address.ip(),
+            ),
+            _ if !ports.is_empty() => format!(
+                "passes untouched: {} is a Service's address, but not with this port and protocol (CIP-04)",
+                target.address.ip(),
+            ),
+            _ => "passes untouched: no Service has this address and port (SOC-10)".to_owned(),
+        };
+        if !ports.is_empty() {
+            self.step("frontends", format!("this address serves {}", ports.join(", ")), "CIP-04");
+        }
+        if reason == Counter::PassNodePortElsewhere {
+            let addresses: Vec<_> = tables.node_addresses.iter().map(Addr::to_string).collect();
+            self.step("node ports", format!("answer on {}", addresses.join(", ")), "NP-02");
+        }
+    }
+
+    fn step(&mut self, step: &'static str, found: String, rule: &'static str) {
+        self.steps.push(Step { about: step, found, rule });
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.target, self.verdict)?;
+        for Step { about, found, rule } in &self.steps {
+            write!(f, "\n  {about:<10} {found}")?;
+            if !rule.is_empty() {
+                write!(f, " ({rule})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The index that the frontend maps or NODEPORTS have for the target.
+fn service_index(tables: &Tables, target: Target) -> Option<u32> {
+    let row = target.protocol.node_port_row()?;
+    let node_port = node_port_index(row, target.address.port());
+    let (frontend, node_port) = match target.destination() {
+        Destination::V4(key) => (tables.frontends4.get(&key), tables.node_port(node_port, false)),
+        Destination::V6(key) => (tables.frontends6.get(&key), tables.node_port(node_port, true)),
+    };
+    frontend.map(|value| value.service).or((node_port != 0).then_some(node_port))
+}
+
+/// Ports that an address serves, as `80/TCP`.
+fn ports_of(tables: &Tables, address: IpAddr) -> Vec<String> {
+    let four = tables
+        .frontends4
+        .keys()
+        .filter(|key| IpAddr::from(key.address.bytes) == address)
+        .map(|key| (key.port.to_host(), key.protocol));
+    let six = tables
+        .frontends6
+        .keys()
+        .filter(|key| key.address.to_ip() == address)
+        .map(|key| (key.port.to_host(), key.protocol));
+    let mut ports: Vec<_> = four.chain(six).collect();
+    ports.sort_unstable();
+    ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect()
+}
+
+/// The members of a set, with what keeps a reader from having to look them up.
+fn backends(tables: &Tables, set: SetWord) -> Vec<String> {
+    let slots = tables.slots.range(set.base, set.count()).unwrap_or_default();
+    let mut lines: Vec<_> = slots
+        .iter()
+        .map(|slot| {
+            let backend = tables.backends.at(slot.backend);
+            let address = SocketAddr::new(backend.address.to_ip(), slot.port.to_host());
+            format!("{address} {}", backend.life.state().name())
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn name(tables: &Tables, record: &Service) -> String {
+    tables
+        .names
+        .get(&record.id)
+        .map_or_else(|| format!("service {}", record.id), ToString::to_string)
+}
+
+fn refusal(name: &str, reason: Counter) -> String {
+    if reason == Counter::RefusedInconsistent {
+        return format!(
+            "is refused: the maps of {name} are inconsistent; restart the agent to have them written again"
+        );
+    }
+    format!(
+        "is refused: {name} has no endpoint that is ready, or serving while it terminates (NOEP-01)"
+    )
+}
+
+const fn frontend_rule(kind: FrontendKind) -> &'static str {
+    match kind {
+        FrontendKind::ClusterIp => "CIP-01",
+        FrontendKind::NodePort => "NP-01",
+        FrontendKind::ExternalIp => "XIP-01",
+        FrontendKind::LoadBalancer => "LB-01",
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}

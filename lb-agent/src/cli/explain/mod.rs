@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `lb-agent explain`: what would happen to a connection, and which rule decides each step.
+//!
+//! Runs the decision that the kernel programs run, over a copy of their maps.
+
+mod answer;
+mod question;
+
+use std::process::ExitCode;
+
+use self::{
+    answer::explain,
+    question::{From, Target},
+};
+use super::{NEGATIVE, Roots, output::Format};
+use crate::datapath::view::{self, View};
+
+/// What is dialled, and by whom.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// What is dialled: 10.96.0.10:80/TCP or [fd00::10]:53/UDP; TCP if no protocol is given
+    #[arg(value_name = "ADDR:PORT[/PROTO]")]
+    target: Target,
+    /// Who dials: "host" for a process on the node, "pod" for one in a pod, or the address
+    /// that the socket is bound to
+    #[arg(long, value_name = "WHO", default_value = "host")]
+    from: From,
+    #[command(flatten)]
+    roots: Roots,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Prints the verdict in one line, then the steps that led to it.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Args { target, from, roots, output } = args;
+    let view = View::open(&roots.bpf_root)?;
+    let answer = explain(&view.tables()?, &view.pins()?, *target, *from, view::now_ns());
+    match output {
+        Format::Table => println!("{answer}"),
+        Format::Json => println!("{}", serde_json::to_string(&answer)?),
+    }
+    Ok(if answer.is_frontend() { ExitCode::SUCCESS } else { ExitCode::from(NEGATIVE) })
+}

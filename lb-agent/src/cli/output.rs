@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Tables for people, JSON for programs: the same rows, one object a line.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum Format {
+    /// Aligned columns
+    #[default]
+    Table,
+    /// One JSON object a line
+    Json,
+}
+
+/// A row that both formats can print. The field names of its JSON are stable.
+pub(super) trait Row: Serialize {
+    /// Column titles.
+    const TITLES: &'static [&'static str];
+
+    /// One cell a title.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Prints rows to standard output.
+///
+/// # Errors
+///
+/// When standard output is closed or a row is not JSON.
+pub(super) fn print<R: Row>(rows: &[R], format: Format) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Table => writeln!(out, "{}", render(rows))?,
+        Format::Json => {
+            for row in rows {
+                serde_json::to_writer(&mut out, row)?;
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The rows as aligned columns, without frames and without spaces at the end of a line,
+/// so that they can be cut, sorted and compared.
+pub(super) fn render<R: Row>(rows: &[R]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(R::TITLES.to_vec());
+    for row in rows {
+        table.add_row(row.cells());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text = table.to_string();
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `lb-agent show`: what the kernel holds, from the pinned maps alone.
+
+mod affinity;
+mod backends;
+mod counters;
+mod issues;
+mod programs;
+mod services;
+mod sockets;
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use super::{Roots, output::Format};
+use crate::datapath::view::View;
+
+/// What to print, and how.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// What to print
+    what: What,
+    #[command(flatten)]
+    roots: Roots,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// The things that can be printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Frontends with their sets, and what was ignored
+    Services,
+    /// Backends with their states and the sockets they serve
+    Backends,
+    /// Sockets with what they dialled and what they got
+    Sockets,
+    /// ClientIP pins
+    Affinity,
+    /// Kernel programs and where they are attached
+    Programs,
+    /// Exits of the kernel programs, by reason
+    Counters,
+}
+
+/// Prints what was asked for.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Args { what, roots, output } = args;
+    let view = View::open(&roots.bpf_root)?;
+    match what {
+        What::Services => services::print(&view, *output)?,
+        What::Backends => backends::print(&view, *output)?,
+        What::Sockets => sockets::print(&view, *output)?,
+        What::Affinity => affinity::print(&view, *output)?,
+        What::Programs => programs::print(&view, *output)?,
+        What::Counters => counters::print(&view, *output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

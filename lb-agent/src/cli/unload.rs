@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `lb-agent unload`: detaches the programs and removes every trace.
+
+use std::process::ExitCode;
+
+use super::Roots;
+use crate::{datapath::load, run::state};
+
+/// Which agent's.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    roots: Roots,
+}
+
+/// Removes links, programs, maps and the directories that held them.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Args { roots } = args;
+    let found = load::unload(&roots.bpf_root)?;
+    state::remove(&roots.bpf_root)?;
+    let root = roots.bpf_root.display();
+    if found {
+        println!("{root}: detached the programs and removed every map, link and pin");
+    } else {
+        println!("{root}: nothing to remove");
+    }
+    Ok(ExitCode::SUCCESS)
+}

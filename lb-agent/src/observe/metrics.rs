@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Metrics: what the kernel programs count, how full the maps are, how long syncs take.
+//!
+//! Kernel counters are read when a scrape asks for them; nothing polls.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use lb_common::counter::Counter;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    metrics::{
+        counter::{ConstCounter, Counter as Count},
+        gauge::{ConstGauge, Gauge},
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// Everything that `/metrics` shows. Each component holds the part that it feeds.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Fed by the reconcile loop.
+    pub sync: SyncMetrics,
+}
+
+/// What the reconcile loop reports.
+#[derive(Clone, Debug)]
+pub struct SyncMetrics {
+    /// Time from taking up changes to having them in the maps.
+    pub duration: Histogram,
+    /// Map writes; a restart that finds no change adds none.
+    pub writes: Count,
+    /// Syncs that failed and were tried again.
+    pub failures: Count,
+    /// Values that were ignored, now.
+    pub issues: Gauge,
+    /// Service ports that are served, now.
+    pub services: Gauge,
+    /// Backends that are served, now.
+    pub backends: Gauge,
+}
+
+/// What the kernel holds at the moment of a scrape.
+pub trait Kernel: fmt::Debug + Send + Sync + 'static {
+    /// Each counter's sum over the CPUs, in the order of [`Counter::ALL`]; empty if the
+    /// map cannot be read.
+    fn counters(&self) -> Vec<u64>;
+    /// Each map's name, used entries and capacity.
+    fn fills(&self) -> Vec<Fill>;
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fill {
+    /// The map's name.
+    pub map: &'static str,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries that fit.
+    pub capacity: u64,
+}
+
+/// A metric of each map: its name, its help and its value.
+type Measure = (&'static str, &'static str, fn(&Fill) -> u64);
+
+/// Asks the kernel at each scrape.
+#[derive(Debug)]
+struct KernelCollector(Mutex<Box<dyn Kernel>>);
+
+impl Metrics {
+    /// A registry over what the kernel holds.
+    pub fn new(kernel: Box<dyn Kernel>) -> Arc<Self> {
+        let mut registry = Registry::with_prefix("sluice");
+        let sync = SyncMetrics::default();
+        sync.register(&mut registry);
+        registry.register_collector(Box::new(KernelCollector(Mutex::new(kernel))));
+        Arc::new(Self { registry, sync })
+    }
+
+    /// The page in the `OpenMetrics` text format.
+    pub fn encode(&self) -> String {
+        let mut page = String::new();
+        if let Err(error) = encode(&mut page, &self.registry) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        page
+    }
+}
+
+impl SyncMetrics {
+    /// Counts one sync.
+    pub fn observe(&self, duration: Duration, writes: u64) {
+        self.duration.observe(duration.as_secs_f64());
+        self.writes.inc_by(writes);
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "sync_duration",
+            "Time from taking up changes to having them in the maps",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        registry.register("map_writes", "Map writes since the agent started", self.writes.clone());
+        registry.register(
+            "sync_failures",
+            "Syncs that failed and were tried again",
+            self.failures.clone(),
+        );
+        registry.register(
+            "issues",
+            "Values of Kubernetes objects that are ignored now",
+            self.issues.clone(),
+        );
+        registry.register("service_ports", "Service ports that are served", self.services.clone());
+        registry.register("backends", "Backends that are served", self.backends.clone());
+    }
+}
+
+impl Default for SyncMetrics {
+    fn default() -> Self {
+        Self {
+            // 0.1 ms to 1.6 s: a changed slice is at the lower end, a first list at the upper.
+            duration: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
+            writes: Count::default(),
+            failures: Count::default(),
+            issues: Gauge::default(),
+            services: Gauge::default(),
+            backends: Gauge::default(),
+        }
+    }
+}
+
+impl Collector for KernelCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let kernel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = ConstCounter::new(0_u64);
+        let mut decisions = encoder.encode_descriptor(
+            "decisions",
+            "Exits of the kernel programs, by reason",
+            None,
+            counter.metric_type(),
+        )?;
+        for (counter, value) in Counter::ALL.iter().zip(kernel.counters()) {
+            let labels = [("reason", counter.name())];
+            ConstCounter::new(value).encode(decisions.encode_family(&labels)?)?;
+        }
+        let fills = kernel.fills();
+        let values: [Measure; 2] = [
+            ("map_entries", "Entries in use, by map", |fill| fill.used),
+            ("map_capacity", "Entries that fit, by map", |fill| fill.capacity),
+        ];
+        for (name, help, value) in values {
+            let gauge = ConstGauge::new(0_i64);
+            let mut family = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            for fill in &fills {
+                let labels = [("map", fill.map)];
+                let value = i64::try_from(value(fill)).unwrap_or(i64::MAX);
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed;
+
+    impl Kernel for Fixed {
+        fn counters(&self) -> Vec<u64> {
+            (0..u64::from(Counter::COUNT)).collect()
+        }
+        fn fills(&self) -> Vec<Fill> {
+            vec![Fill { map: "SERVICES", used: 3, capacity: 16384 }]
+        }
+    }
+
+    #[test]
+    fn a_page_holds_counters_fills_and_syncs() {
+        let metrics = Metrics::new(Box::new(Fixed));
+        metrics.sync.observe(Duration::from_millis(3), 7);
+        let page = metrics.encode();
+        for line in [
+            "sluice_decisions_total{reason=\"pass_bypass\"} 1",
+            "sluice_map_entries{map=\"SERVICES\"} 3",
+            "sluice_map_capacity{map=\"SERVICES\"} 16384",
+            "sluice_map_writes_total 7",
+            "sluice_sync_duration_seconds_count 1",
+        ] {
+            assert!(page.contains(line), "{line} is missing:\n{page}");
+        }
+    }
+}

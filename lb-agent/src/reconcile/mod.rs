@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Keeps the maps equal to what the cluster says: change, compile, plan, apply, report.
+//!
+//! ```text
+//! Change ─► Snapshot ─► Desired ─► Planner ─► Op, Op, Op ─► Datapath
+//!              └──────────── Report ◄───────────┘
+//! ```
+//!
+//! Invariant: one task owns the snapshot, the planner and the maps. An error never stops it:
+//! what is served goes on being served, the maps are read again and the difference is
+//! planned anew.
+
+mod task;
+
+use lb_common::maps::Capacities;
+
+use crate::{
+    datapath::{self, Datapath, Failed},
+    model::{
+        ObjectName,
+        change::Change,
+        issue::Issue,
+        snapshot::{Snapshot, Touched},
+    },
+    plan::{
+        desired::{Changed, Desired},
+        diff::Planner,
+        op::Op,
+    },
+};
+
+pub use task::{IssueSink, Reports, run};
+
+/// The cluster, what it means, and the maps that are made equal to it.
+#[derive(Debug)]
+pub struct Reconciler<D> {
+    datapath: D,
+    snapshot: Snapshot,
+    desired: Desired,
+    /// What the maps hold; `None` when that has to be read from them.
+    planner: Option<Planner>,
+    /// What was compiled and is not planned yet.
+    changed: Changed,
+    ops: u64,
+}
+
+/// Why the maps are not what they should be. All of it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// Ops failed.
+    #[error("the maps could not be changed; trying again")]
+    Apply(#[from] Failed),
+    /// The maps could not be read or enlarged.
+    #[error("the maps could not be read; trying again")]
+    Dump(#[from] datapath::Error),
+}
+
+impl<D: Datapath> Reconciler<D> {
+    /// Over maps of which nothing is known yet.
+    pub fn new(datapath: D) -> Self {
+        Self {
+            datapath,
+            snapshot: Snapshot::default(),
+            desired: Desired::default(),
+            planner: None,
+            changed: Changed::default(),
+            ops: 0,
+        }
+    }
+
+    /// Takes up changes and compiles what they touch.
+    pub fn take(&mut self, batch: impl IntoIterator<Item = Change>) {
+        let mut touched = Touched::default();
+        for change in batch {
+            touched.merge(self.snapshot.apply(change));
+        }
+        self.changed.merge(self.desired.update(&self.snapshot, &touched));
+    }
+
+    /// Makes the maps equal to what was taken up. Where all is as it should be, nothing is
+    /// written.
+    ///
+    /// # Errors
+    /// What was done stays; the next call reads the maps and goes on from there.
+    pub fn sync(&mut self) -> Result<(), SyncError> {
+        self.make_room()?;
+        let changed = std::mem::take(&mut self.changed);
+        let Self { datapath, desired, planner, .. } = self;
+        let load = |backend| datapath.load(backend);
+        let ops = match planner {
+            Some(planner) if changed.is_empty() && !planner.has_retry() => return Ok(()),
+            Some(planner) => planner.plan(desired, &changed, &load),
+            None => {
+                let tables = datapath.dump()?;
+                let mut fresh = Planner::restore(tables, datapath.capacities());
+                let load = |backend| datapath.load(backend);
+                let ops = fresh.plan_all(desired, &load);
+                *planner = Some(fresh);
+                ops
+            }
+        };
+        self.execute(&ops)
+    }
+
+    /// Takes away what nobody uses any more, a grace period later, and tries again what
+    /// found no room. Blocks for the grace period: 8 to 16 ms.
+    ///
+    /// # Errors
+    /// As [`Reconciler::sync`].
+    pub fn retire(&mut self) -> Result<(), SyncError> {
+        let ops = self.planner.as_mut().map_or_else(Vec::new, Planner::retire);
+        self.execute(&ops)?;
+        if self.planner.as_ref().is_some_and(Planner::has_retry) { self.sync() } else { Ok(()) }
+    }
+
+    /// Whether [`Reconciler::retire`] has something to do.
+    pub fn has_leftovers(&self) -> bool {
+        self.planner.as_ref().is_some_and(Planner::has_leftovers)
+    }
+
+    /// Has the next [`Reconciler::sync`] compare everything with what the maps really hold.
+    pub fn distrust(&mut self) {
+        self.planner = None;
+    }
+
+    /// Everything that is ignored or waits for room now.
+    pub fn issues(&self) -> Vec<Issue> {
+        let node = ObjectName::new("", self.snapshot.node.name.clone());
+        let found = self.snapshot.issues.values().flatten().cloned();
+        let full = self.planner.iter().flat_map(|planner| planner.issues(&node));
+        let mut issues: Vec<_> = found.chain(self.desired.issues()).chain(full).collect();
+        issues.sort_unstable();
+        issues
+    }
+
+    /// The cluster as it was taken up.
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// What the maps hold, as far as it is known.
+    pub const fn planner(&self) -> Option<&Planner> {
+        self.planner.as_ref()
+    }
+
+    /// The maps.
+    pub const fn datapath(&self) -> &D {
+        &self.datapath
+    }
+
+    /// The maps, for whoever attaches the programs.
+    pub const fn datapath_mut(&mut self) -> &mut D {
+        &mut self.datapath
+    }
+
+    /// Ops that were executed since the start, graces left out.
+    pub const fn ops(&self) -> u64 {
+        self.ops
+    }
+
+    /// Enlarges the maps before they are more than three quarters full.
+    fn make_room(&mut self) -> Result<(), SyncError> {
+        let have = self.datapath.capacities();
+        let wanted = self.desired.demand().capacities();
+        if is_tight(&have, &wanted) && self.datapath.grow(&wanted)? {
+            self.distrust();
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, ops: &[Op]) -> Result<(), SyncError> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let result = self.datapath.apply(ops);
+        let done = result.as_ref().map_or_else(|failed| failed.done, |()| ops.len());
+        let executed = ops.get(..done).unwrap_or_default();
+        self.ops += executed.iter().filter(|op| op.is_write()).count() as u64;
+        if let Some(planner) = &mut self.planner {
+            planner.confirm(executed);
+        }
+        result.map_err(|failed| {
+            self.distrust();
+            SyncError::Apply(failed)
+        })
+    }
+}
+
+/// Whether a map would be more than three quarters full: `wanted` is twice what is needed,
+/// rounded up to a power of two.
+fn is_tight(have: &Capacities, wanted: &Capacities) -> bool {
+    wanted.frontends > have.frontends
+        || wanted.services > have.services
+        || wanted.slots > have.slots
+        || wanted.backends > have.backends
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The loop around a [`Reconciler`]: when to sync, when to retire, when to try again, and
+//! what to tell.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{self, Instant as Deadline},
+};
+
+use super::{Reconciler, SyncError};
+use crate::{
+    datapath::kernel::Kernel,
+    model::{change::Change, issue::Issue},
+    observe::{
+        health::Pulse,
+        metrics::{Fill, SyncMetrics},
+    },
+};
+
+/// Whom the loop tells how it fares.
+pub struct Reports {
+    /// Health.
+    pub pulse: watch::Sender<Pulse>,
+    /// Metrics.
+    pub metrics: SyncMetrics,
+    /// How full the maps are.
+    pub fills: watch::Sender<Vec<Fill>>,
+    /// Called with what is ignored, whenever that changes.
+    pub issues: IssueSink,
+}
+
+/// Takes the whole list of what is ignored.
+pub type IssueSink = Box<dyn FnMut(&[Issue]) + Send>;
+
+/// When things are due, and what was told last.
+struct Loop {
+    reports: Reports,
+    /// When the oldest change came that is not in the maps yet.
+    pending: Option<Instant>,
+    /// Failures in a row.
+    failures: u32,
+    retry: Option<Deadline>,
+    retire: Option<Deadline>,
+    /// The latest moment for the next retirement, however busy it is.
+    retire_limit: Option<Deadline>,
+    report: Option<Deadline>,
+    resync: Deadline,
+    known: BTreeSet<Issue>,
+    writes: u64,
+    attached: bool,
+}
+
+/// What woke the loop.
+enum Wake {
+    Changes(Option<Vec<Change>>),
+    Retry,
+    Retire,
+    Report,
+    Resync,
+}
+
+/// Runs until the source ends. `attach` is called when the first list is in the maps, since
+/// programs that are new must not run before; and again, at every sync, until it succeeds.
+pub async fn run(
+    mut reconciler: Reconciler<Kernel>,
+    mut changes: mpsc::Receiver<Vec<Change>>,
+    reports: Reports,
+    mut attach: impl FnMut(&mut Kernel) -> Result<(), String>,
+) {
+    let mut this = Loop::new(reports);
+    loop {
+        match this.wait(&mut changes).await {
+            Wake::Changes(None) => return,
+            Wake::Changes(Some(batch)) => {
+                this.pending.get_or_insert_with(Instant::now);
+                this.reports.pulse.send_modify(|pulse| pulse.listed = true);
+                reconciler.take(batch);
+                this.sync(&mut reconciler);
+            }
+            Wake::Retry => this.sync(&mut reconciler),
+            Wake::Retire => this.retire(&mut reconciler),
+            Wake::Report => this.report(&reconciler),
+            Wake::Resync => {
+                reconciler.distrust();
+                this.sync(&mut reconciler);
+            }
+        }
+        this.attach(&mut reconciler, &mut attach);
+    }
+}
+
+impl Loop {
+    fn new(reports: Reports) -> Self {
+        Self {
+            reports,
+            pending: None,
+            failures: 0,
+            retry: None,
+            retire: None,
+            retire_limit: None,
+            report: None,
+            resync: Deadline::now() + RESYNC,
+            known: BTreeSet::new(),
+            writes: 0,
+            attached: false,
+        }
+    }
+
+    /// Changes go before everything else, so that a busy cluster is served first.
+    async fn wait(&self, changes: &mut mpsc::Receiver<Vec<Change>>) -> Wake {
+        let overdue = self.retire_limit.is_some_and(|limit| limit <= Deadline::now());
+        tokio::select! {
+            biased;
+            () = at(self.retire), if overdue => Wake::Retire,
+            batch = changes.recv(), if self.retry.is_none() => Wake::Changes(batch),
+            () = at(self.retry) => Wake::Retry,
+            () = at(self.retire) => Wake::Retire,
+            () = at(self.report) => Wake::Report,
+            () = at(Some(self.resync)) => Wake::Resync,
+        }
+    }
+
+    fn sync(&mut self, reconciler: &mut Reconciler<Kernel>) {
+        let started = Instant::now();
+        let result = reconciler.sync();
+        self.settle(result, reconciler, started);
+    }
+
+    fn retire(&mut self, reconciler: &mut Reconciler<Kernel>) {
+        (self.retire, self.retire_limit) = (None, None);
+        let started = Instant::now();
+        let result = reconciler.retire();
+        self.settle(result, reconciler, started);
+    }
+
+    /// Notes how a sync went, and when what follows from it is due.
+    fn settle(
+        &mut self,
+        result: Result<(), SyncError>,
+        reconciler: &Reconciler<Kernel>,
+        started: Instant,
+    ) {
+        let now = Deadline::now();
+        self.report.get_or_insert(now + REPORT);
+        let writes = reconciler.datapath().writes();
+        let written = writes.saturating_sub(std::mem::replace(&mut self.writes, writes));
+        match result {
+            Ok(()) => {
+                self.reports.metrics.observe(started.elapsed(), written);
+                (self.failures, self.retry, self.pending) = (0, None, None);
+                self.resync = now + RESYNC;
+                if reconciler.has_leftovers() {
+                    self.retire = Some(now + QUIET);
+                    self.retire_limit.get_or_insert(now + BUSY);
+                }
+            }
+            Err(error) => {
+                self.failures += 1;
+                self.reports.metrics.failures.inc();
+                let delay = backoff(self.failures);
+                tracing::error!(error = chain(&error), retry_in = ?delay, "sync failed");
+                self.retry = Some(now + delay);
+            }
+        }
+        let (pending, synced) = (self.pending, self.failures == 0);
+        self.reports.pulse.send_modify(|pulse| {
+            pulse.oldest_pending = pending;
+            pulse.node_ineligible = !reconciler.snapshot().node.eligible;
+            if synced {
+                pulse.last_applied = Some(SystemTime::now());
+            }
+        });
+    }
+
+    /// Attaches the programs after the first sync that succeeded, and again until it works.
+    fn attach(
+        &mut self,
+        reconciler: &mut Reconciler<Kernel>,
+        attach: &mut impl FnMut(&mut Kernel) -> Result<(), String>,
+    ) {
+        let listed = self.reports.pulse.borrow().listed;
+        if self.attached || !listed || self.failures > 0 {
+            return;
+        }
+        let outcome = attach(reconciler.datapath_mut());
+        // The self-test's writes are not the cluster's.
+        self.writes = reconciler.datapath().writes();
+        self.attached = outcome.is_ok();
+        self.report(reconciler);
+        self.reports.pulse.send_modify(|pulse| {
+            if let Err(reason) = &outcome
+                && pulse.self_test != Some(outcome.clone())
+            {
+                tracing::error!(reason, "sockets on this node are not balanced");
+            }
+            pulse.applied = true;
+            pulse.self_test = Some(outcome);
+        });
+        if self.attached {
+            tracing::info!("ready: sockets on this node get what the cluster says");
+        }
+    }
+
+    /// Tells what is ignored and how full the maps are. Not part of a sync: it costs by the
+    /// number of issues.
+    fn report(&mut self, reconciler: &Reconciler<Kernel>) {
+        self.report = None;
+        if let Some(planner) = reconciler.planner() {
+            let usage = planner.usage().into_iter().map(|(map, used, capacity)| Fill {
+                map,
+                used: used as u64,
+                capacity: capacity.into(),
+            });
+            self.reports.fills.send_replace(usage.collect());
+        }
+        let issues: BTreeSet<_> = reconciler.issues().into_iter().collect();
+        for issue in issues.difference(&self.known) {
+            tracing::warn!(%issue, "ignored");
+        }
+        for issue in self.known.difference(&issues) {
+            tracing::info!(%issue, "no longer ignored");
+        }
+        self.reports.metrics.issues.set(i64::try_from(issues.len()).unwrap_or(i64::MAX));
+        if issues != self.known || self.known.is_empty() {
+            self.known = issues;
+            let list: Vec<_> = self.known.iter().cloned().collect();
+            (self.reports.issues)(&list);
+        }
+    }
+}
+
+/// Never, if there is no deadline.
+async fn at(deadline: Option<Deadline>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// 100 ms, doubled with every failure in a row, 10 s at most.
+fn backoff(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(7);
+    (Duration::from_millis(100) * 2_u32.pow(doublings)).min(Duration::from_secs(10))
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Leftovers are taken away when no change came for so long: a grace period would make a
+/// change wait.
+const QUIET: Duration = Duration::from_millis(50);
+/// Leftovers are taken away after so long whatever happens.
+const BUSY: Duration = Duration::from_secs(1);
+/// What is ignored is told so long after a sync.
+const REPORT: Duration = Duration::from_millis(500);
+/// The maps are compared with what is desired so long after the last sync: somebody else
+/// may have changed them (SYN-06).
+const RESYNC: Duration = Duration::from_secs(30);

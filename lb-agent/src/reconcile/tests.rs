@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The reconciler over maps in memory: it converges, writes nothing twice, and survives
+//! failing writes.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+use crate::{
+    datapath::fake::Fake,
+    model::{
+        change::Object,
+        endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
+        service::{Service, ServicePort, TrafficPolicy},
+    },
+};
+
+use lb_common::protocol::Protocol;
+
+/// A Service on 10.96.`number`.1:80.
+fn service(number: u8) -> Change {
+    let name = ObjectName::new("default", format!("web-{number}"));
+    let port = ServicePort {
+        name: "http".into(),
+        protocol: Protocol::TCP,
+        port: 80.try_into().unwrap(),
+        node_port: None,
+    };
+    let service = Service {
+        name: name.clone(),
+        created_secs: 0,
+        cluster_ips: vec![IpAddr::V4(Ipv4Addr::new(10, 96, number, 1))],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity_secs: None,
+        health_check_node_port: None,
+        ports: vec![port],
+    };
+    Change::Service(Object { name, value: Some(service), issues: Vec::new() })
+}
+
+/// Its slice with `count` endpoints.
+fn slice(number: u8, count: u8) -> Change {
+    let name = ObjectName::new("default", format!("web-{number}-1"));
+    let endpoint = |last: u8| Endpoint {
+        address: IpAddr::V4(Ipv4Addr::new(10, 244, number, last)),
+        conditions: Conditions::default(),
+        node: None,
+        for_zones: Vec::new(),
+        for_nodes: Vec::new(),
+    };
+    let port = EndpointPort {
+        name: "http".into(),
+        protocol: Protocol::TCP,
+        port: 8080.try_into().unwrap(),
+    };
+    let slice = EndpointSlice {
+        name: name.clone(),
+        service: ObjectName::new("default", format!("web-{number}")),
+        family: crate::model::Family::V4,
+        ports: vec![port],
+        endpoints: (1..=count).map(endpoint).collect(),
+    };
+    Change::Slice(Object { name, value: Some(slice), issues: Vec::new() })
+}
+
+fn cluster(services: u8, endpoints: u8) -> Vec<Change> {
+    (1..=services).flat_map(|number| [service(number), slice(number, endpoints)]).collect()
+}
+
+/// Syncs and retires until nothing is left to do; the number of failures on the way.
+fn settle(reconciler: &mut Reconciler<Fake>) -> u32 {
+    let mut failures = 0;
+    for _ in 0..10_000 {
+        if reconciler.sync().is_err() {
+            failures += 1;
+        } else if !reconciler.has_leftovers() {
+            return failures;
+        } else if reconciler.retire().is_err() {
+            failures += 1;
+        }
+    }
+    panic!("does not settle");
+}
+
+#[test]
+fn syn_02_a_restart_that_finds_no_change_writes_nothing_and_one_that_does_cleans_up() {
+    let mut first = Reconciler::new(Fake::new(1));
+    first.take(cluster(5, 3));
+    settle(&mut first);
+    assert!(first.ops() > 0);
+
+    let mut second = Reconciler::new(first.datapath().clone());
+    second.take(cluster(5, 3));
+    settle(&mut second);
+    assert_eq!(second.ops(), 0);
+
+    let mut third = Reconciler::new(second.datapath().clone());
+    third.take(cluster(4, 3));
+    settle(&mut third);
+    assert_eq!(third.datapath().tables.frontends4.len(), 4);
+    assert_eq!(third.datapath().tables.check_refs(), Vec::new());
+}
+
+#[test]
+fn it_converges_while_one_write_in_ten_fails() {
+    for seed in 1..20 {
+        let mut fake = Fake::new(seed);
+        fake.faults_percent = 10;
+        let mut reconciler = Reconciler::new(fake);
+        let mut failures = 0;
+        for (services, endpoints) in [(8, 3), (3, 5), (6, 1), (0, 0), (4, 2)] {
+            let gone = (services + 1..=8).map(|number| {
+                let name = ObjectName::new("default", format!("web-{number}"));
+                Change::Service(Object::gone(name))
+            });
+            reconciler.take(cluster(services, endpoints).into_iter().chain(gone));
+            failures += settle(&mut reconciler);
+            let tables = &reconciler.datapath().tables;
+            assert_eq!(tables.frontends4.len(), usize::from(services), "seed {seed}");
+            assert_eq!(tables.check_refs(), Vec::new(), "seed {seed}");
+        }
+        assert!(failures > 0, "seed {seed} injected no fault");
+    }
+}
+
+#[test]
+fn a_kill_after_any_op_is_repaired_by_the_next_start() {
+    let mut whole = Reconciler::new(Fake::new(1));
+    whole.take(cluster(3, 2));
+    settle(&mut whole);
+    for crash_after in 0..whole.datapath().ops {
+        let mut fake = Fake::new(1);
+        fake.crash_after = Some(crash_after);
+        let mut killed = Reconciler::new(fake);
+        killed.take(cluster(3, 2));
+        assert!(killed.sync().is_err(), "after {crash_after}");
+
+        let mut fake = killed.datapath().clone();
+        fake.crash_after = None;
+        let mut next = Reconciler::new(fake);
+        next.take(cluster(2, 3));
+        settle(&mut next);
+        assert_eq!(next.datapath().tables.frontends4.len(), 2, "after {crash_after}");
+        assert_eq!(next.datapath().tables.check_refs(), Vec::new(), "after {crash_after}");
+    }
+}
+
+#[test]
+fn maps_grow_before_they_are_full_and_what_does_not_fit_is_an_issue_until_it_does() {
+    let mut fake = Fake::new(1);
+    fake.capacities.services = 4;
+    fake.grows = false;
+    let mut reconciler = Reconciler::new(fake);
+    reconciler.take(cluster(6, 1));
+    settle(&mut reconciler);
+    assert_eq!(reconciler.datapath().tables.frontends4.len(), 3, "index 0 is never used");
+    assert_eq!(reconciler.issues().len(), 3);
+
+    reconciler.datapath_mut().grows = true;
+    reconciler.distrust();
+    settle(&mut reconciler);
+    assert_eq!(reconciler.datapath().tables.frontends4.len(), 6);
+    assert_eq!(reconciler.issues(), Vec::new());
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `lb-agent run`: makes the tasks and ends them in order.
+//!
+//! ```text
+//! source ─► reconcile ─► datapath          health, metrics ─► http
+//!               └──────────── pulse, metrics ──────┘
+//! ```
+
+pub mod state;
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use lb_common::maps::Capacities;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{BindAddress, Config},
+    datapath::{
+        cgroup,
+        kernel::Kernel,
+        load::{LoadError, Options},
+        selftest,
+    },
+    model::issue::Issue,
+    observe::{
+        health::{Health, Pulse},
+        http::{self, BindError},
+        kernel::Pinned,
+        metrics::Metrics,
+    },
+    reconcile::{self, Reconciler, Reports},
+    source,
+};
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The source cannot start.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// The kernel programs cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A server's address cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// There is no cgroup2 mount.
+    #[error("no cgroup2 file system is mounted; run: mount -t cgroup2 none /sys/fs/cgroup/unified")]
+    NoCgroup,
+    /// The cgroup root is not the real one.
+    #[error(
+        "{} is not the root of the cgroup2 hierarchy: sockets outside of it would not be served; give the real root with --cgroup-root, or --allow-nested-cgroup to go on",
+        path.display()
+    )]
+    NestedCgroup {
+        /// The cgroup root.
+        path: PathBuf,
+    },
+    /// The process cannot be set up.
+    #[error("cannot {what}: {source}")]
+    Process {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT. The kernel programs go on without the agent.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::Process { what: "start threads", source })?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), RunError> {
+    let Config { source, bpf_root, cgroup_root, allow, healthz, metrics } = config;
+    let stop = CancellationToken::new();
+    end_on_signal(&stop)?;
+    let feed = source::start(source).await?;
+    let cgroup_root = cgroup_root_of(cgroup_root, allow.nested_cgroup)?;
+    let options =
+        Options { bpf_root: bpf_root.clone(), cgroup_root, allow_foreign: allow.foreign_programs };
+    let kernel = Kernel::open(&options, &Capacities::MINIMUM)?;
+
+    let (pulse, pulses) = watch::channel(Pulse::default());
+    let (fills, filled) = watch::channel(Vec::new());
+    let page = Metrics::new(Box::new(Pinned { bpf_root: bpf_root.clone(), fills: filled }));
+    let servers = TaskTracker::new();
+    if let BindAddress(Some(address)) = healthz {
+        let listener = http::bind("--healthz-bind-address", address).await?;
+        servers.spawn(http::serve_health(listener, Arc::new(Health::new(pulses)), stop.clone()));
+    }
+    if let BindAddress(Some(address)) = metrics {
+        let listener = http::bind("--metrics-bind-address", address).await?;
+        servers.spawn(http::serve_metrics(listener, page.clone(), stop.clone()));
+    }
+    servers.close();
+
+    let issues = Box::new(move |issues: &[Issue]| {
+        if let Err(error) = state::write_issues(&bpf_root, issues) {
+            tracing::warn!(%error, "show services will not have what is ignored");
+        }
+    });
+    let reports = Reports { pulse, metrics: page.sync.clone(), fills, issues };
+    let reconcile = reconcile::run(Reconciler::new(kernel), feed.changes, reports, attach);
+    tokio::select! {
+        () = reconcile => {}
+        () = stop.cancelled() => {}
+    }
+    stop.cancel();
+    servers.wait().await;
+    tracing::info!("stopped; the kernel programs go on");
+    Ok(())
+}
+
+/// Attaches the programs and sees that they do their work.
+fn attach(kernel: &mut Kernel) -> Result<(), String> {
+    kernel.attach().map_err(|error| error.to_string())?;
+    task::block_in_place(|| selftest::run(kernel)).map_err(|error| error.to_string())
+}
+
+/// The cgroup that programs attach to, which must be the root unless somebody insists.
+fn cgroup_root_of(given: Option<PathBuf>, allow_nested: bool) -> Result<PathBuf, RunError> {
+    let found = |source| RunError::Process { what: "read /proc/self/mountinfo", source };
+    let path = match given {
+        Some(path) => path,
+        None => cgroup::find_mount().map_err(found)?.ok_or(RunError::NoCgroup)?,
+    };
+    let nested = cgroup::Cgroup::open(&path).is_ok_and(|cgroup| !cgroup.is_real_root());
+    if nested && !allow_nested {
+        return Err(RunError::NestedCgroup { path });
+    }
+    Ok(path)
+}
+
+/// Cancels when the process is asked to end.
+fn end_on_signal(stop: &CancellationToken) -> Result<(), RunError> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let stop = stop.clone();
+        let mut signal = signal(kind)
+            .map_err(|source| RunError::Process { what: "wait for signals", source })?;
+        tokio::spawn(async move {
+            signal.recv().await;
+            stop.cancel();
+        });
+    }
+    Ok(())
+}
+
+/// One for the reconcile loop, which blocks for a grace period at times, and one for the
+/// sources and servers.
+const WORKERS: usize = 2;
