@@ -92,7 +92,8 @@ pub enum Error {
     },
     /// This node has no Node object.
     #[error(
-        "there is no Node {name:?}: no endpoint is local by zone; is --node-name right (NOD-04)?"
+        "there is no Node {name:?}: hints for zones and load balancers pass this node by; is \
+         --node-name right (NOD-04)?"
     )]
     NoNode {
         /// The node's name.

@@ -13,6 +13,7 @@
 pub(super) mod client;
 mod follower;
 mod node;
+mod pace;
 mod watch;
 
 use std::sync::Arc;
@@ -22,7 +23,10 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, runtime::watcher};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
 
 use self::{client::ClientMaker, follower::Objects, node::ThisNode, watch::Watch};
 use super::{
@@ -46,9 +50,13 @@ pub(super) fn start(
 ) -> Result<(), Error> {
     // A client of its own for each watch: an answer to any of its requests means that the
     // watch of that resource works again.
+    let answered = Arc::new(Notify::new());
     let client = |resource| {
-        let reporter = reporter.clone();
-        maker.client(move || reporter.recovered(&Place::Resource(resource)))
+        let (reporter, answered) = (reporter.clone(), answered.clone());
+        maker.client(move || {
+            reporter.recovered(&Place::Resource(resource));
+            answered.notify_waiters();
+        })
     };
     let services = Watch {
         api: Api::<Service>::all(client(Resource::Services)?),
@@ -56,6 +64,7 @@ pub(super) fn start(
             .labels("!service.kubernetes.io/service-proxy-name")
             .fields("spec.clusterIP!=None"),
         resource: Resource::Services,
+        answered: answered.clone(),
         follower: Objects::new(service, Change::Service, |services| Listing {
             services: Some(services),
             ..Listing::default()
@@ -65,6 +74,7 @@ pub(super) fn start(
         api: Api::<EndpointSlice>::all(client(Resource::EndpointSlices)?),
         config: watcher::Config::default().labels("!service.kubernetes.io/headless"),
         resource: Resource::EndpointSlices,
+        answered: answered.clone(),
         follower: Objects::new(slice, Change::Slice, |slices| Listing {
             slices: Some(slices),
             ..Listing::default()
@@ -74,6 +84,7 @@ pub(super) fn start(
         api: Api::<Node>::all(client(Resource::Nodes)?),
         config: watcher::Config::default().fields(&format!("metadata.name={node_name}")),
         resource: Resource::Nodes,
+        answered: answered.clone(),
         follower: ThisNode::new(node_name, reporter.clone()),
     };
     tasks.spawn(services.run(messages.clone(), reporter.clone()));

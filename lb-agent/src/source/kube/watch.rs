@@ -2,9 +2,8 @@
 //! Runs one watch for ever: streaming lists where the server has them, pages otherwise, and
 //! a wait after each error.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures_util::{Stream, StreamExt as _};
 use kube::{
     Api,
@@ -12,11 +11,14 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 
-use super::follower::Follower;
+use super::{
+    follower::Follower,
+    pace::{MIN_DELAY, Pace},
+};
 use crate::source::{
     batch::Message,
     error::{Error, Resource, Verb},
@@ -30,6 +32,8 @@ pub(super) struct Watch<K, F> {
     pub(super) config: watcher::Config,
     pub(super) resource: Resource,
     pub(super) follower: F,
+    /// Told of each answer of the server to any watch: one that waits then need not.
+    pub(super) answered: Arc<Notify>,
 }
 
 /// Why following a stream ended.
@@ -73,37 +77,33 @@ where
         reporter: &Reporter,
     ) -> End {
         let mut events = std::pin::pin!(events);
-        let mut backoff = Backoff::new();
-        let mut listing = false;
+        let mut pace = Pace::new();
         loop {
             let deadline = self.follower.deadline();
             let change = tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => {
-                        let again = listing && matches!(event, Event::Init);
-                        listing = matches!(event, Event::Init | Event::InitApply(_));
+                        let hurry = pace.event(&event);
                         let change = self.follower.take(event);
-                        if again {
-                            // The server closed a list before its end: no error, no hurry.
-                            sleep(backoff.next()).await;
-                        } else if !listing {
-                            backoff.reset();
+                        if !hurry {
+                            self.wait(pace.delay()).await;
                         }
                         change
                     }
+                    Some(Err(error)) if lists == Lists::Streaming && is_refused_list(&error) => {
+                        return End::Unsupported;
+                    }
                     Some(Err(error)) => {
-                        if lists == Lists::Streaming && is_refused_list(&error) {
-                            return End::Unsupported;
-                        }
+                        pace.error(is_gone(&error));
                         self.failed(error, reporter);
-                        sleep(backoff.next()).await;
+                        self.wait(pace.delay()).await;
                         None
                     }
                     // The watcher never ends by itself.
                     None => return End::Receiver,
                 },
                 // A server before 1.27 takes the request for a plain watch: no list ends.
-                () = sleep(STALL), if listing && lists == Lists::Streaming => {
+                () = sleep(STALL), if pace.is_listing() && lists == Lists::Streaming => {
                     return End::Unsupported;
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -118,10 +118,19 @@ where
         }
     }
 
+    /// Waits before another attempt; not for long once the server answers anybody.
+    async fn wait(&self, delay: Duration) {
+        sleep(MIN_DELAY).await;
+        tokio::select! {
+            () = sleep(delay.saturating_sub(MIN_DELAY)) => {}
+            () = self.answered.notified() => {}
+        }
+    }
+
     /// Tells of an error, unless it only says that the watch is too old and begins anew.
     fn failed(&self, error: watcher::Error, reporter: &Reporter) {
         let resource = self.resource;
-        if status(&error).is_some_and(|status| status.code == GONE) {
+        if is_gone(&error) {
             tracing::debug!(%resource, "the watch is too old; listing again");
             return;
         }
@@ -156,35 +165,14 @@ fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
     }
 }
 
+fn is_gone(error: &watcher::Error) -> bool {
+    status(error).is_some_and(|status| status.code == GONE)
+}
+
 /// A server whose WatchList feature is off calls `sendInitialEvents` invalid.
 fn is_refused_list(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(_))
         && status(error).is_some_and(|status| matches!(status.code, 400 | 422))
-}
-
-/// The waits between attempts.
-struct Backoff {
-    delays: ExponentialBackoff,
-}
-
-impl Backoff {
-    fn new() -> Self {
-        let builder = ExponentialBuilder::new()
-            .with_min_delay(MIN_DELAY)
-            .with_max_delay(MAX_DELAY)
-            .with_factor(2.0)
-            .with_jitter()
-            .without_max_times();
-        Self { delays: builder.build() }
-    }
-
-    fn next(&mut self) -> Duration {
-        self.delays.next().unwrap_or(MAX_DELAY)
-    }
-
-    fn reset(&mut self) {
-        *self = Self::new();
-    }
 }
 
 /// HTTP 410: the resource version is not in the server's memory any more.
@@ -198,12 +186,6 @@ const PAGE: u32 = 200;
 
 /// A streaming list that is silent this long is none.
 const STALL: Duration = Duration::from_secs(10);
-
-/// The first wait after an error; jitter makes it up to twice as long.
-const MIN_DELAY: Duration = Duration::from_millis(200);
-
-/// The longest wait, without its jitter.
-const MAX_DELAY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

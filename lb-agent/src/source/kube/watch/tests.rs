@@ -98,6 +98,7 @@ impl Running {
             api: Api::<Service>::all(client),
             config: watcher::Config::default().labels("!x").fields("spec.clusterIP!=None"),
             resource: Resource::Services,
+            answered: Arc::default(),
             follower: Objects::<Service, model::Service>::new(
                 service,
                 Change::Service,
@@ -266,6 +267,22 @@ async fn syn_03_a_watch_that_is_too_old_lists_again_and_is_swapped_in_whole() {
     assert_eq!(running.next().await, "a b");
     assert_eq!(running.next().await, "b c");
     assert_eq!(running.status.borrow().failures_total, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_too_old_after_an_outage_is_not_made_to_wait() {
+    let denied = || Answer { code: 500, lines: vec![refused(500, "no")], open: false };
+    let mut script = vec![answer(vec![event("ADDED", &object("a", 1)), end(1)])];
+    script.extend((0..8).map(|_| denied()));
+    script.push(answer(vec![event("ERROR", &refused(410, "too old resource version"))]));
+    script.push(open(vec![event("ADDED", &object("b", 9)), end(9)]));
+    let mut running = Running::start(script);
+    assert_eq!(running.next().await, "a");
+    running.until_told("500").await;
+    running.until_recovered().await;
+    let recovered = Instant::now();
+    assert_eq!(running.next().await, "b");
+    assert!(recovered.elapsed() <= MIN_DELAY * 3, "{:?}", recovered.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
