@@ -13,7 +13,7 @@ use super::error::{LoadError, file};
 /// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _directory: File,
+    directory: File,
 }
 
 impl Lock {
@@ -25,7 +25,7 @@ impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, LoadError> {
         let directory = File::open(path).map_err(file("open", path))?;
         match directory.try_lock() {
-            Ok(()) => Ok(Self { _directory: directory }),
+            Ok(()) => Ok(Self { directory }),
             Err(TryLockError::WouldBlock) => {
                 let inode = directory.metadata().map_err(file("read", path))?.ino();
                 let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
@@ -33,6 +33,14 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => Err(file("lock", path)(error)),
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Unlocks: closing would not, while a child process that was just forked has a copy of
+    /// the descriptor.
+    fn drop(&mut self) {
+        let _closed_next = self.directory.unlock();
     }
 }
 
@@ -67,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_lock_on_a_directory_is_refused_with_the_holder() {
+    fn a_second_lock_on_adirectory_is_refused_with_the_holder() {
         let directory = tempfile::tempdir().unwrap();
         let held = Lock::take(directory.path()).unwrap();
         let Err(LoadError::Locked { pid, .. }) = Lock::take(directory.path()) else {
