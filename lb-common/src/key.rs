@@ -95,7 +95,7 @@ impl FrontendValue {
 #[inline(always)]
 const fn port_word(port: Be16, protocol: Protocol) -> u32 {
     let [high, low] = port.bytes;
-    u32::from_ne_bytes([high, low, protocol.0, 0])
+    u32::from_ne_bytes([high, low, protocol.number, 0])
 }
 
 /// One multiply and one shift a word (the finaliser constant of MurmurHash3).

@@ -7,16 +7,25 @@ use bytemuck::{Pod, Zeroable};
 
 /// A transport protocol number (IANA "Assigned Internet Protocol Numbers").
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Pod, Zeroable)]
-#[repr(transparent)]
-pub struct Protocol(pub u8);
+#[repr(C)]
+pub struct Protocol {
+    /// The number.
+    pub number: u8,
+}
 
 impl Protocol {
     /// TCP.
-    pub const TCP: Self = Self(6);
+    pub const TCP: Self = Self::from_number(6);
     /// UDP.
-    pub const UDP: Self = Self(17);
+    pub const UDP: Self = Self::from_number(17);
     /// SCTP.
-    pub const SCTP: Self = Self(132);
+    pub const SCTP: Self = Self::from_number(132);
+
+    /// From the number in an IP header.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        Self { number }
+    }
 
     /// The protocol's row in the NODEPORTS map; `None` for one that Services do not have.
     #[inline(always)]
@@ -25,7 +34,7 @@ impl Protocol {
             Self::TCP => Some(0),
             Self::UDP => Some(1),
             Self::SCTP => Some(2),
-            Self(_) => None,
+            Self { .. } => None,
         }
     }
 }
@@ -36,7 +45,7 @@ impl fmt::Display for Protocol {
             Self::TCP => f.pad("TCP"),
             Self::UDP => f.pad("UDP"),
             Self::SCTP => f.pad("SCTP"),
-            Self(number) => number.fmt(f),
+            Self { number } => number.fmt(f),
         }
     }
 }

@@ -7,7 +7,7 @@ mod completions;
 mod explain;
 mod output;
 mod run;
-mod show;
+pub mod show;
 mod unload;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use lb_common::maps;
 use tokio::{
     sync::{mpsc, watch},
     time::{self, Instant as Deadline},
@@ -216,7 +217,14 @@ impl Loop {
                 used: used as u64,
                 capacity: capacity.into(),
             });
-            self.reports.fills.send_replace(usage.collect());
+            let usage: Vec<_> = usage.collect();
+            let used = |map| {
+                let fill = usage.iter().find(|fill| fill.map == map);
+                fill.map_or(0, |fill| i64::try_from(fill.used).unwrap_or(i64::MAX))
+            };
+            self.reports.metrics.services.set(used(maps::NAMES));
+            self.reports.metrics.backends.set(used(maps::BACKENDS));
+            self.reports.fills.send_replace(usage);
         }
         let issues: BTreeSet<_> = reconciler.issues().into_iter().collect();
         for issue in issues.difference(&self.known) {

@@ -113,12 +113,14 @@ async fn serve(config: Config) -> Result<(), RunError> {
         }
     });
     let reports = Reports { pulse, metrics: page.sync.clone(), fills, issues };
-    let reconcile = reconcile::run(Reconciler::new(kernel), feed.changes, reports, attach);
+    let source::Feed { changes, tasks: mut sources, .. } = feed;
+    let reconcile = reconcile::run(Reconciler::new(kernel), changes, reports, attach);
     tokio::select! {
         () = reconcile => {}
         () = stop.cancelled() => {}
     }
     stop.cancel();
+    sources.shutdown().await;
     servers.wait().await;
     tracing::info!("stopped; the kernel programs go on");
     Ok(())

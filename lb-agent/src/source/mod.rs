@@ -31,6 +31,7 @@ use crate::model::change::Change;
 
 pub use self::{
     error::{Error, ManifestProblem, NetlinkError, Resource, Verb},
+    manifests::{Line, read as read_manifest},
     status::{Place, Status},
 };
 
@@ -70,7 +71,7 @@ pub struct Feed {
     /// How the source fares.
     pub status: watch::Receiver<Status>,
     /// The source's tasks; dropping them aborts them.
-    _tasks: JoinSet<()>,
+    pub tasks: JoinSet<()>,
 }
 
 /// Starts a source on the current tokio runtime. Netlink is asked in the network namespace
@@ -104,7 +105,7 @@ pub async fn start(config: Config) -> Result<Feed, Error> {
     }
     let batcher = Batcher::new(config.node_ports, reporter);
     tasks.spawn(batcher.run(inbox, changes));
-    Ok(Feed { changes: receiver, status, _tasks: tasks })
+    Ok(Feed { changes: receiver, status, tasks })
 }
 
 /// Batches that wait for the receiver: one, so that what comes later joins the next.

@@ -70,7 +70,7 @@ fn answer_next() -> Option<i32> {
 fn destination(record: Live<Record>) -> Destination {
     let address = record.load::<Addr, { offset_of!(Record, destination) }>();
     let port = record.load::<Be16, { offset_of!(Record, port) }>();
-    let protocol = Protocol(record.load::<u8, { offset_of!(Record, protocol) }>());
+    let protocol = Protocol::from_number(record.load::<u8, { offset_of!(Record, protocol) }>());
     match address.to_v4() {
         Some(address) => Destination::V4(FrontendKey4::new(address, port, protocol)),
         None => Destination::V6(FrontendKey6::new(address, port, protocol)),

@@ -55,7 +55,7 @@ impl SockAddr {
     #[inline(always)]
     pub(crate) fn protocol(&self) -> Protocol {
         // SAFETY: a field of the context that the kernel passed.
-        Protocol(unsafe { (*self.context).protocol } as u8)
+        Protocol::from_number(unsafe { (*self.context).protocol } as u8)
     }
 
     /// The address that is dialled, or that replied.

@@ -68,7 +68,13 @@ pub(super) fn port(random: &mut Random) -> Be16 {
 
 /// A protocol; some have no Services.
 pub(super) fn protocol(random: &mut Random) -> Protocol {
-    random.of(&[Protocol::TCP, Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol(1)])
+    random.of(&[
+        Protocol::TCP,
+        Protocol::TCP,
+        Protocol::UDP,
+        Protocol::SCTP,
+        Protocol::from_number(1),
+    ])
 }
 
 /// Random contents of all maps.

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-use lb_common::backend::{Backend, BackendFlags};
+use lb_common::backend::{Backend, BackendFlags, State};
 use serde::Serialize;
 
 use crate::{
@@ -48,7 +48,7 @@ pub(in crate::cli) fn rows(tables: &Tables, load: impl Fn(u32) -> u64) -> Vec<Ba
     let mut rows: Vec<_> = tables
         .backends
         .iter()
-        .filter(|(_, backend)| backend.life.state != 0)
+        .filter(|(index, backend)| is_shown(backend.life.state(), load(*index)))
         .map(|(index, backend)| {
             let services = users.get(&index).into_iter().flatten().map(ToString::to_string);
             (key(&backend), row(index, &backend, load(index), services.collect()))
@@ -56,6 +56,15 @@ pub(in crate::cli) fn rows(tables: &Tables, load: impl Fn(u32) -> u64) -> Vec<Ba
         .collect();
     rows.sort_by_key(|(address, _)| *address);
     rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// A dead backend without sockets is a free index that remembers its generation.
+const fn is_shown(state: State, sockets: u64) -> bool {
+    match state {
+        State::Free => false,
+        State::Dead => sockets > 0,
+        State::Active | State::Terminating => true,
+    }
 }
 
 /// Names of the service ports in whose sets each backend is.

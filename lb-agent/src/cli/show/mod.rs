@@ -13,8 +13,11 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::{Roots, output::Format};
-use crate::datapath::view::View;
+use super::{
+    Roots,
+    output::{self, Format},
+};
+use crate::{datapath::view::View, plan::tables::Tables};
 
 /// What to print, and how.
 #[derive(clap::Args, Debug)]
@@ -43,6 +46,13 @@ enum What {
     Programs,
     /// Exits of the kernel programs, by reason
     Counters,
+}
+
+/// What `show services` and `show backends` print for tables in memory.
+pub fn text(tables: &Tables) -> String {
+    let services = output::render(&services::rows(tables));
+    let backends = output::render(&backends::rows(tables, |_| 0));
+    format!("{services}\n\n{backends}\n")
 }
 
 /// Prints what was asked for.

@@ -26,7 +26,7 @@ use self::{
     parse::{Content, parse},
 };
 use crate::{
-    model::change::Change,
+    model::change::{Change, Listing},
     source::{
         batch::Message,
         error::{Error, ManifestProblem},
@@ -52,6 +52,21 @@ enum Bad {
     Unreadable(std::io::Error),
     /// It cannot be understood.
     Problem(u64, ManifestProblem),
+}
+
+/// A line of a manifest, from 1, and what is wrong there.
+pub type Line = (u64, ManifestProblem);
+
+/// The objects in the text of one manifest, as a directory with only this file would have
+/// them, and what is ignored of it.
+///
+/// # Errors
+/// The line and what is wrong there, if nothing of the text can be used.
+pub fn read(text: &str, node_name: &str) -> Result<(Listing, Vec<Line>), Line> {
+    let files = BTreeMap::from([(PathBuf::from("manifest"), parse(text)?)]);
+    let (merged, problems) = merge(&files, &node_name.into());
+    let problems = problems.into_iter().map(|(_, line, problem)| (line, problem));
+    Ok((merged.listing(), problems.collect()))
 }
 
 impl Manifests {
