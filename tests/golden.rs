@@ -5,7 +5,10 @@
 //!
 //! `cargo xtask bless` rewrites the expected tables; review the difference.
 
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -64,10 +67,10 @@ fn tables_of(case: &Path) -> String {
     settle(&mut reconciler);
     let mut shown = show::text(&reconciler.datapath().tables);
     for (line, problem) in problems {
-        shown.push_str(&format!("\nline {line}: {problem}"));
+        write!(shown, "\nline {line}: {problem}").unwrap();
     }
     for issue in reconciler.issues() {
-        shown.push_str(&format!("\n{issue}"));
+        write!(shown, "\n{issue}").unwrap();
     }
     delete_everything(&mut reconciler, case);
     format!("{}\n", shown.trim_end())
