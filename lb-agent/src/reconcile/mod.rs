@@ -23,6 +23,7 @@ use crate::{
         snapshot::{Snapshot, Touched},
     },
     plan::{
+        demand::Demand,
         desired::{Changed, Desired},
         diff::Planner,
         op::Op,
@@ -160,9 +161,10 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Enlarges the maps before they are more than three quarters full.
     fn make_room(&mut self) -> Result<(), SyncError> {
-        let have = self.datapath.capacities();
-        let wanted = self.desired.demand().capacities();
-        if is_tight(&have, &wanted) && self.datapath.grow(&wanted)? {
+        let demand = self.desired.demand();
+        if is_tight(&self.datapath.capacities(), demand)
+            && self.datapath.grow(&demand.capacities())?
+        {
             self.distrust();
         }
         Ok(())
@@ -186,13 +188,14 @@ impl<D: Datapath> Reconciler<D> {
     }
 }
 
-/// Whether a map would be more than three quarters full: `wanted` is twice what is needed,
-/// rounded up to a power of two.
-fn is_tight(have: &Capacities, wanted: &Capacities) -> bool {
-    wanted.frontends > have.frontends
-        || wanted.services > have.services
-        || wanted.slots > have.slots
-        || wanted.backends > have.backends
+/// Whether a map would be more than three quarters full. SLOTS counts twice: for a moment
+/// the old and the new sets stand side by side.
+fn is_tight(have: &Capacities, demand: &Demand) -> bool {
+    let tight = |needed: usize, have: u32| needed.saturating_mul(4) > have as usize * 3;
+    tight(demand.frontends4.max(demand.frontends6), have.frontends)
+        || tight(demand.services, have.services)
+        || tight(demand.slots.saturating_mul(2), have.slots)
+        || tight(demand.backends.max(demand.members), have.backends)
 }
 
 #[cfg(test)]

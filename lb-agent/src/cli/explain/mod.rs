@@ -43,3 +43,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     Ok(if answer.is_frontend() { ExitCode::SUCCESS } else { ExitCode::from(NEGATIVE) })
 }
+
+#[cfg(test)]
+mod tests;
