@@ -96,11 +96,11 @@ pub async fn start(config: Config) -> Result<Feed, Error> {
         }
         Origin::Kubeconfig { path, context } => {
             let maker = kube::client::from_kubeconfig(path, context).await?;
-            kube::start(&maker, &node_name, &messages, &reporter, &mut tasks)?;
+            kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;
         }
         Origin::InCluster => {
             let maker = kube::client::in_cluster()?;
-            kube::start(&maker, &node_name, &messages, &reporter, &mut tasks)?;
+            kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;
         }
     }
     let batcher = Batcher::new(config.node_ports, reporter);

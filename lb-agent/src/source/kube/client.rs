@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From a kubeconfig or a service account to clients.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use kube::{
@@ -9,12 +9,16 @@ use kube::{
     client::{Body, ClientBuilder},
     config::{Config, KubeConfigOptions, Kubeconfig},
 };
+use tokio::sync::Notify;
 use tower::{
     Service,
     util::{MapResponse, MapResponseLayer},
 };
 
-use crate::source::error::Error;
+use crate::source::{
+    error::{Error, Resource},
+    status::{Place, Reporter},
+};
 
 /// A configuration that was read once and makes clients.
 #[derive(Clone, Debug)]
@@ -22,6 +26,16 @@ pub(in crate::source) struct ClientMaker {
     config: Config,
     /// For messages: the file, or the service account.
     origin: String,
+}
+
+/// Whom a client tells that the API server answered.
+#[derive(Clone, Debug)]
+pub(in crate::source) struct Answered {
+    /// What the client is for: its watch works again.
+    pub(super) resource: Resource,
+    pub(super) reporter: Reporter,
+    /// The watches that wait for another attempt.
+    pub(super) waiting: Arc<Notify>,
 }
 
 /// Reads a kubeconfig file.
@@ -63,10 +77,7 @@ impl ClientMaker {
     ///
     /// # Errors
     /// [`Error::Client`] if certificates or credentials cannot be used.
-    pub(super) fn client(
-        &self,
-        answered: impl Fn() + Clone + Send + Sync + 'static,
-    ) -> Result<Client, Error> {
+    pub(in crate::source) fn client(&self, answered: Answered) -> Result<Client, Error> {
         let builder = ClientBuilder::try_from(self.config.clone()).map_err(|source| {
             Error::Client { origin: self.origin.clone(), source: Box::new(source) }
         })?;
@@ -74,17 +85,24 @@ impl ClientMaker {
     }
 }
 
+impl Answered {
+    fn tell(&self) {
+        self.reporter.recovered(&Place::Resource(self.resource));
+        self.waiting.notify_waiters();
+    }
+}
+
 /// Makes a client tell of each answer that is a success.
 pub(super) fn telling<S, B>(
     builder: ClientBuilder<S>,
-    answered: impl Fn() + Clone + Send + Sync + 'static,
+    answered: Answered,
 ) -> ClientBuilder<MapResponse<S, impl Fn(Response<B>) -> Response<B> + Clone + Send + Sync>>
 where
     S: Service<Request<Body>, Response = Response<B>>,
 {
     let layer = MapResponseLayer::new(move |response: Response<B>| {
         if response.status().is_success() {
-            answered();
+            answered.tell();
         }
         response
     });
@@ -139,6 +157,11 @@ users: [{name: lab, user: {token: x}}]
         let path = directory.path().join("config");
         std::fs::write(&path, FILE).unwrap();
         let maker = from_kubeconfig(path, Some("lab".to_owned())).await.unwrap();
-        assert!(maker.client(|| ()).is_ok());
+        let answered = Answered {
+            resource: Resource::Nodes,
+            reporter: Reporter::new().0,
+            waiting: Arc::default(),
+        };
+        assert!(maker.client(answered).is_ok());
     }
 }

@@ -22,41 +22,36 @@ use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{Api, runtime::watcher};
+use kube::{Api, Client, runtime::watcher};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
 };
 
-use self::{client::ClientMaker, follower::Objects, node::ThisNode, watch::Watch};
+use self::{client::Answered, follower::Objects, node::ThisNode, watch::Watch};
 use super::{
     batch::Message,
     convert::{service, slice},
     error::{Error, Resource},
-    status::{Place, Reporter},
+    status::Reporter,
 };
 use crate::model::change::{Change, Listing};
 
-/// Starts the three watches.
+/// Starts the three watches, with a client of its own for each: an answer to one of its
+/// requests means that its watch works again.
 ///
 /// # Errors
-/// [`Error::Client`] if the configuration makes no client.
+/// Those of `client`.
 pub(super) fn start(
-    maker: &ClientMaker,
+    client: impl Fn(Answered) -> Result<Client, Error>,
     node_name: &Arc<str>,
     messages: &mpsc::Sender<Message>,
     reporter: &Reporter,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), Error> {
-    // A client of its own for each watch: an answer to any of its requests means that the
-    // watch of that resource works again.
-    let answered = Arc::new(Notify::new());
+    let waiting = Arc::new(Notify::new());
     let client = |resource| {
-        let (reporter, answered) = (reporter.clone(), answered.clone());
-        maker.client(move || {
-            reporter.recovered(&Place::Resource(resource));
-            answered.notify_waiters();
-        })
+        client(Answered { resource, reporter: reporter.clone(), waiting: waiting.clone() })
     };
     let services = Watch {
         api: Api::<Service>::all(client(Resource::Services)?),
@@ -64,7 +59,7 @@ pub(super) fn start(
             .labels("!service.kubernetes.io/service-proxy-name")
             .fields("spec.clusterIP!=None"),
         resource: Resource::Services,
-        answered: answered.clone(),
+        answered: waiting.clone(),
         follower: Objects::new(service, Change::Service, |services| Listing {
             services: Some(services),
             ..Listing::default()
@@ -74,7 +69,7 @@ pub(super) fn start(
         api: Api::<EndpointSlice>::all(client(Resource::EndpointSlices)?),
         config: watcher::Config::default().labels("!service.kubernetes.io/headless"),
         resource: Resource::EndpointSlices,
-        answered: answered.clone(),
+        answered: waiting.clone(),
         follower: Objects::new(slice, Change::Slice, |slices| Listing {
             slices: Some(slices),
             ..Listing::default()
@@ -84,7 +79,7 @@ pub(super) fn start(
         api: Api::<Node>::all(client(Resource::Nodes)?),
         config: watcher::Config::default().fields(&format!("metadata.name={node_name}")),
         resource: Resource::Nodes,
-        answered: answered.clone(),
+        answered: waiting.clone(),
         follower: ThisNode::new(node_name, reporter.clone()),
     };
     tasks.spawn(services.run(messages.clone(), reporter.clone()));
@@ -92,3 +87,6 @@ pub(super) fn start(
     tasks.spawn(node.run(messages.clone(), reporter.clone()));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

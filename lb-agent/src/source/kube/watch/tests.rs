@@ -27,7 +27,10 @@ use crate::{
     source::{
         Status,
         convert::service,
-        kube::{client::telling, follower::Objects},
+        kube::{
+            client::{Answered, telling},
+            follower::Objects,
+        },
     },
 };
 
@@ -89,16 +92,18 @@ impl Running {
             }
         });
         let (reporter, status) = Reporter::new();
-        let answered = {
-            let reporter = reporter.clone();
-            move || reporter.recovered(&PLACE)
+        let waiting = Arc::<Notify>::default();
+        let answered = Answered {
+            resource: Resource::Services,
+            reporter: reporter.clone(),
+            waiting: waiting.clone(),
         };
         let client = telling(ClientBuilder::new(server, "default"), answered).build();
         let watch = Watch {
             api: Api::<Service>::all(client),
             config: watcher::Config::default().labels("!x").fields("spec.clusterIP!=None"),
             resource: Resource::Services,
-            answered: Arc::default(),
+            answered: waiting,
             follower: Objects::<Service, model::Service>::new(
                 service,
                 Change::Service,
