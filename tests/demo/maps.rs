@@ -48,7 +48,7 @@ fn entries(lines: &mut impl Iterator<Item = String>, count: usize) -> Vec<String
     let mut found = Vec::new();
     let mut entry = String::new();
     for line in lines.take(MOST_LINES) {
-        let edge = matches!(line.trim(), "[{" | "},{" | "]") || line == "    }";
+        let edge = matches!(line.as_str(), "[{" | "    },{" | "    }" | "]");
         if !edge {
             entry.push_str(line.trim());
             continue;

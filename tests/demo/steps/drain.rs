@@ -18,9 +18,9 @@ pub(super) fn show(screen: &mut Screen, stage: &mut Stage) -> Result<()> {
     let pod = stage.lab().pod(VICTIM)?;
     let ask = AskSpec::tcp(stage.web(Family::V4));
     let open = HoldSpec { ask: ask.clone(), connections: HELD, every_ms: 20 };
-    let hold = stage.driver().hold(open)?;
+    let task = stage.driver().hold(open)?;
     wait::until(LIMIT, "held connections to talk", || {
-        stage.driver().hold_report(hold).is_ok_and(|report| {
+        stage.driver().hold_report(task).is_ok_and(|report| {
             report.exchanges >= u64::from(HELD) && report.pods.contains_key(VICTIM)
         })
     })?;
@@ -33,7 +33,7 @@ pub(super) fn show(screen: &mut Screen, stage: &mut Stage) -> Result<()> {
     screen.say(&format!("{RATE} requests/s and {HELD} open connections; then {deed}"));
     await_backend(stage, &pod, "terminating", |row| row["state"] == "terminating")?;
     let known_ns = monotonic_ns();
-    let held = stage.driver().stop_hold(hold)?;
+    let held = stage.driver().stop_hold(task)?;
     screen.say(&format!(
         "node-1 knew after {:.1} ms; connections open by then: {} of {HELD} unharmed",
         ms(known_ns - drained_ns),
