@@ -26,7 +26,7 @@ pub(crate) struct Args {
 ///
 /// When something is missing, does not build, or the program cannot be started.
 pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
-    setup::need(&[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL])?;
+    setup::need(&[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL, &setup::CURL])?;
     if args.rest.iter().any(|word| word == "--cluster") {
         build::bins(Profile::Release, &["lab"])?;
         control_plane(Profile::Release)?;

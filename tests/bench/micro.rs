@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The benchmarks of lb-agent's pure rooms, which need no lab: what `cargo bench` prints.
+
+use std::{collections::BTreeMap, env, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    report::{Line, Section},
+    rounds::say,
+};
+
+/// One benchmark's median.
+#[derive(Clone, Debug, PartialEq)]
+struct Median {
+    /// Names from the outermost group to the benchmark; the last may be its argument.
+    path: Vec<String>,
+    /// Nanoseconds.
+    ns: f64,
+}
+
+/// Runs them and takes their figures over: a line for each benchmark, a column for each
+/// size of cluster. None when there are no benchmarks.
+pub(crate) fn run() -> Result<Option<Section>> {
+    say("compile and plan: cargo bench of lb-agent");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.args(["bench", "--quiet", "--workspace", "--exclude", "lb-ebpf", "--benches"]);
+    command.args(["--", "--bench"]);
+    let output = command.output().context("starting `cargo bench`")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`cargo bench` failed: {}", errors.trim());
+    Ok(section(&parse(&String::from_utf8_lossy(&output.stdout))))
+}
+
+/// Benchmarks whose argument is a number of Services, side by side.
+fn section(medians: &[Median]) -> Option<Section> {
+    let mut by_name: BTreeMap<String, BTreeMap<u32, f64>> = BTreeMap::new();
+    for Median { path, ns } in medians {
+        let (size, names) = path.split_last()?;
+        if let Ok(size) = size.replace('_', "").parse() {
+            by_name.entry(names.join(" ")).or_default().insert(size, *ns);
+        }
+    }
+    let mut sizes: Vec<u32> = by_name.values().flat_map(BTreeMap::keys).copied().collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let mut lines = Vec::new();
+    for (name, medians) in &by_name {
+        let of = |size: &u32| medians.get(size).map(|ns| ns / 1e3);
+        lines.push(Line::new(name, "µs", sizes.iter().map(of).collect()));
+        let ends = sizes.first().and_then(of).zip(sizes.last().and_then(of));
+        if let Some((small, large)) = ends.filter(|_| sizes.len() > 1) {
+            let ratio = vec![Some(large / small)];
+            // Only what follows one change must not grow with the cluster.
+            let one_change = name.contains("change");
+            let line = Line::new(&format!("{name}, largest by smallest"), "", ratio);
+            lines.push(line.at_most(1.5, one_change));
+        }
+    }
+    let columns = sizes.iter().map(|size| format!("{size} Services")).collect();
+    let note = "in memory, without the kernel; medians of divan";
+    (!lines.is_empty()).then(|| Section::side("Compile and plan", note, columns, lines))
+}
+
+/// The medians in divan's output: a tree of names, then columns apart by `│`, the third of
+/// which is the median.
+fn parse(text: &str) -> Vec<Median> {
+    let mut medians = Vec::new();
+    let mut path: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let Some(name_at) = line.find(|mark: char| !matches!(mark, ' ' | '│' | '├' | '─' | '╰'))
+        else {
+            continue;
+        };
+        let depth = line.chars().take_while(|mark| !mark.is_alphanumeric()).count() / INDENT;
+        let rest = line.get(name_at..).unwrap_or_default();
+        let Some(name) = rest.split_whitespace().next() else {
+            continue;
+        };
+        path.truncate(depth);
+        path.push(name.trim_end_matches('│').to_owned());
+        if let Some(ns) = rest.split('│').nth(2).and_then(nanoseconds) {
+            medians.push(Median { path: path.clone(), ns });
+        }
+    }
+    medians
+}
+
+/// A duration as divan prints it: `1.234 µs`.
+fn nanoseconds(text: &str) -> Option<f64> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let factor = match unit.trim() {
+        "ps" => 1e-3,
+        "ns" => 1.0,
+        "µs" | "μs" | "us" => 1e3,
+        "ms" => 1e6,
+        "s" => 1e9,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+/// Characters that each level of divan's tree moves a name to the right.
+const INDENT: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_found_in_the_tree() {
+        let text = "\
+Timer precision: 20 ns
+plan                  fastest       │ slowest       │ median        │ mean          │ samples │ iters
+├─ one_change                       │               │               │               │         │
+│  ├─ 10000           1.5 µs        │ 2 µs          │ 1.75 µs       │ 1.8 µs        │ 100     │ 100
+│  ╰─ 100000          1.6 µs        │ 2 µs          │ 2.1 µs        │ 1.9 µs        │ 100     │ 100
+╰─ whole              1.1 ms        │ 2 ms          │ 1.2 ms        │ 1.3 ms        │ 100     │ 100
+";
+        let medians = parse(text);
+        let found: Vec<_> =
+            medians.iter().map(|median| (median.path.join("/"), median.ns)).collect();
+        assert_eq!(
+            found,
+            [
+                ("plan/one_change/10000".to_owned(), 1750.0),
+                ("plan/one_change/100000".to_owned(), 2100.0),
+                ("plan/whole".to_owned(), 1_200_000.0),
+            ]
+        );
+        assert!(section(&medians).is_some());
+    }
+}
