@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{ArgAction, ValueEnum};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::EnvFilter;
 
 use super::{CgroupRoot, Roots};
 use crate::{
@@ -133,10 +133,10 @@ fn host_name() -> anyhow::Result<String> {
         .map_err(|_| anyhow::anyhow!("the host's name is not UTF-8; give --node-name"))
 }
 
-/// Logs to standard error, from level info on unless RUST_LOG says otherwise.
+/// Logs to standard error, from level info on unless RUST_LOG says otherwise. The client's
+/// own crates tell of every attempt that fails; the source tells of it once.
 fn start_log(format: LogFormat) {
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
@@ -146,3 +146,6 @@ fn start_log(format: LogFormat) {
         LogFormat::Json => log.json().init(),
     }
 }
+
+/// What is logged where RUST_LOG does not say it.
+const LOG: &str = "info,kube_client=off,kube_runtime=off";
