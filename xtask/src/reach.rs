@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{build::WORKSPACE, command, manifest::PACKAGES, rooms, setup};
+use crate::{build::WORKSPACE, command, manifest, manifest::PACKAGES, rooms, setup};
 
 /// Prints the files that nothing reaches.
 ///
@@ -67,8 +67,9 @@ fn dep_infos() -> Result<Vec<PathBuf>> {
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut dep_infos: Vec<PathBuf> = messages.lines().flat_map(dep_infos_of_message).collect();
-    for program in ["lb-ebpf.d", "probe.d"] {
-        dep_infos.extend(newest(&command::target_dir(), program));
+    let manifest = fs::read_to_string(command::root().join("lb-ebpf/Cargo.toml"))?;
+    for program in manifest::names_in(&manifest, "[[bin]]") {
+        dep_infos.extend(newest(&command::target_dir(), &format!("{program}.d")));
     }
     Ok(dep_infos)
 }

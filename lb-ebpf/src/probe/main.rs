@@ -55,6 +55,7 @@ fn probe_translate(_context: TcContext) -> i32 {
 /// The client that a record describes.
 struct Asker(Live<Record>);
 
+#[expect(clippy::cast_possible_truncation, reason = "a batch has fewer records than 2^32")]
 #[inline(always)]
 fn answer_next() -> Option<i32> {
     let cursor = Live::new(CURSOR.get_ptr_mut(0))?;

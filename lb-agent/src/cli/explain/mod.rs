@@ -18,7 +18,7 @@ use crate::datapath::view::{self, View};
 /// What is dialled, and by whom.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// What is dialled: 10.96.0.10:80/TCP or [fd00::10]:53/UDP; TCP if no protocol is given
+    /// What is dialled, such as 10.96.0.10:80/TCP; IPv6 in brackets, TCP if no protocol is given
     #[arg(value_name = "ADDR:PORT[/PROTO]")]
     target: Target,
     /// Who dials: "host" for a process on the node, "pod" for one in a pod, or the address
