@@ -22,6 +22,8 @@ pub struct Fake {
     pub loads: BTreeMap<u32, u64>,
     /// Of 100 hash map writes, graces and dumps, how many fail.
     pub faults_percent: u64,
+    /// Ops that fail at every try.
+    pub refused: Vec<Op>,
     /// Everything fails after so many executed ops: the agent was killed there.
     pub crash_after: Option<u64>,
     /// Ops executed so far, graces among them.
@@ -40,6 +42,7 @@ impl Fake {
             grows: true,
             loads: BTreeMap::new(),
             faults_percent: 0,
+            refused: Vec::new(),
             crash_after: None,
             ops: 0,
             writes: 0,
@@ -56,6 +59,10 @@ impl Fake {
                 let source = io::Error::from_raw_os_error(ARGUMENT_LIST_TOO_LONG);
                 return Err(Error::Map { operation: "update", map, source });
             }
+        }
+        if self.refused.contains(op) {
+            let source = io::Error::from(io::ErrorKind::PermissionDenied);
+            return Err(Error::Map { operation: "update", map: "refused", source });
         }
         self.tables.apply(op);
         self.ops += 1;

@@ -171,20 +171,33 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     fn execute(&mut self, ops: &[Op]) -> Result<(), SyncError> {
-        if ops.is_empty() {
+        let Err(failed) = self.datapath.apply(ops) else {
+            self.confirm(ops);
             return Ok(());
+        };
+        self.confirm(ops.get(..failed.done).unwrap_or_default());
+        self.salvage(ops.get(failed.done + 1..).unwrap_or_default());
+        self.distrust();
+        Err(failed.into())
+    }
+
+    /// Executes what does not need an op that failed: one that fails at every try must not
+    /// hold up the other Services. Nothing is taken away: that needs all of the plan.
+    fn salvage(&mut self, ops: &[Op]) {
+        for op in ops.iter().take_while(|op| op.is_write()) {
+            let admitted = self.planner.as_ref().is_some_and(|it| it.tables().admits(op));
+            let op = std::slice::from_ref(op);
+            if admitted && self.datapath.apply(op).is_ok() {
+                self.confirm(op);
+            }
         }
-        let result = self.datapath.apply(ops);
-        let done = result.as_ref().map_or_else(|failed| failed.done, |()| ops.len());
-        let executed = ops.get(..done).unwrap_or_default();
-        self.ops += executed.iter().filter(|op| op.is_write()).count() as u64;
+    }
+
+    fn confirm(&mut self, ops: &[Op]) {
+        self.ops += ops.iter().filter(|op| op.is_write()).count() as u64;
         if let Some(planner) = &mut self.planner {
-            planner.confirm(executed);
+            planner.confirm(ops);
         }
-        result.map_err(|failed| {
-            self.distrust();
-            SyncError::Apply(failed)
-        })
     }
 }
 

@@ -87,6 +87,7 @@ pub async fn run(
             Wake::Retire => this.retire(&mut reconciler),
             Wake::Report => this.report(&reconciler),
             Wake::Resync => {
+                this.resync = Deadline::now() + RESYNC;
                 reconciler.distrust();
                 this.sync(&mut reconciler);
             }
@@ -154,7 +155,6 @@ impl Loop {
             Ok(()) => {
                 self.reports.metrics.observe(started.elapsed(), written);
                 (self.failures, self.retry, self.pending) = (0, None, None);
-                self.resync = now + RESYNC;
                 if reconciler.has_leftovers() {
                     self.retire = Some(now + QUIET);
                     self.retire_limit.get_or_insert(now + BUSY);
@@ -274,6 +274,6 @@ const QUIET: Duration = Duration::from_millis(50);
 const BUSY: Duration = Duration::from_secs(1);
 /// What is ignored is told so long after a sync.
 const REPORT: Duration = Duration::from_millis(500);
-/// The maps are compared with what is desired so long after the last sync: somebody else
-/// may have changed them (SYN-06).
+/// The maps are read and compared with what is desired this often, however busy it is:
+/// somebody else may have changed them (SYN-06).
 const RESYNC: Duration = Duration::from_secs(30);

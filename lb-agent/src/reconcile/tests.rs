@@ -127,6 +127,36 @@ fn it_converges_while_one_write_in_ten_fails() {
 }
 
 #[test]
+fn an_op_that_fails_at_every_try_holds_up_its_own_service_only() {
+    let mut whole = Reconciler::new(Fake::new(1));
+    whole.take(cluster(5, 2));
+    settle(&mut whole);
+    let tables = &whole.datapath().tables;
+    for refused in [
+        Op::Name { id: 2, text: tables.names.get(&2).cloned() },
+        tables
+            .frontends4
+            .iter()
+            .find(|(_, value)| value.service == 2)
+            .map(|(key, value)| Op::Frontend4 { key: *key, value: Some(*value) })
+            .unwrap(),
+    ] {
+        let mut fake = Fake::new(1);
+        fake.refused = vec![refused];
+        let mut reconciler = Reconciler::new(fake);
+        reconciler.take(cluster(5, 2));
+        assert!(reconciler.sync().is_err());
+        let fake = reconciler.datapath();
+        assert_eq!(fake.tables.frontends4.len(), 4, "{:?}", fake.refused);
+        assert_eq!(fake.tables.check_refs(), Vec::new(), "{:?}", fake.refused);
+
+        reconciler.datapath_mut().refused.clear();
+        settle(&mut reconciler);
+        assert_eq!(reconciler.datapath().tables.frontends4.len(), 5);
+    }
+}
+
+#[test]
 fn a_kill_after_any_op_is_repaired_by_the_next_start() {
     let mut whole = Reconciler::new(Fake::new(1));
     whole.take(cluster(3, 2));
