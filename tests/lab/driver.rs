@@ -72,6 +72,22 @@ impl Driver {
         }
     }
 
+    /// A plain socket whose cookie, masked, is one of `places`: its record in
+    /// the agent's SOCKETS belongs where another's is. Opens and closes up to
+    /// a million until it has one.
+    pub fn open_at(&self, kind: Kind, family: Family, mask: u64, places: &[u64]) -> Outcome<Sock> {
+        let spec = SocketSpec::new(kind, family);
+        match self.call(&Request::OpenAt { spec, mask, places: places.to_vec() })? {
+            Reply::Opened { sock } => Ok(sock),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Uses up this many socket cookies.
+    pub fn burn_cookies(&self, count: u64) -> Outcome<()> {
+        self.done(&Request::BurnCookies { count })
+    }
+
     /// A plain socket.
     pub fn open(&self, kind: Kind, family: Family) -> Outcome<Sock> {
         self.open_with(SocketSpec::new(kind, family))

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{cgroup, netns::Netns};
 
+mod cookies;
 mod dissolve;
 pub mod drive;
 mod exchange;

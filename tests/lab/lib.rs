@@ -43,7 +43,9 @@
 //! | [`driver`], [`wire`] | sockets in a pod, loads, held connections |
 //! | [`server`] | who answers them |
 //! | [`inside`] | the other end of those: the `lab-pod` program |
-//! | [`agent`], [`manifests`], [`objects`] | `lb-agent` on a node, and the objects it reads from files |
+//! | [`agent`], [`shown`] | `lb-agent` on a node, and what it shows |
+//! | [`served`] | a lab with an agent on manifests, ready to be dialled |
+//! | [`manifests`], [`objects`] | the objects it reads from files |
 //! | [`cluster`], [`kube_proxy`] | a real control plane in the lab, and the proxy to compare with |
 //! | [`tools`] | etcd, kube-apiserver and friends, built once from `tests/tools` |
 
@@ -67,13 +69,26 @@ pub mod objects;
 pub mod place;
 pub mod pod;
 pub mod process;
+pub mod served;
 pub mod server;
+pub mod shown;
 pub mod state;
 pub mod tools;
 pub mod wait;
 pub mod wire;
 
 pub use build::{Lab, LabBuilder};
+
+/// Ends the calling test with a line when this machine cannot make a lab.
+#[macro_export]
+macro_rules! need_lab {
+    () => {
+        if let Some(why) = $crate::missing() {
+            println!("SKIP {why}");
+            return;
+        }
+    };
+}
 
 /// Why a test that makes a lab cannot run here; none when it can. Such a test
 /// prints `SKIP <why>` and passes.

@@ -31,6 +31,10 @@ pub enum Kind {
     Mptcp,
     /// `SOCK_DGRAM`, UDP.
     Udp,
+    /// `SOCK_DGRAM`, ICMP of the family: what `ping` opens.
+    Ping,
+    /// `SOCK_RAW`, `IPPROTO_UDP`: no UDP socket, though it sends UDP packets.
+    RawUdp,
 }
 
 /// How to open a socket.
@@ -64,6 +68,8 @@ pub struct AskSpec {
 pub struct LoadSpec {
     /// What one request is.
     pub ask: AskSpec,
+    /// Whom the requests dial, in turn; none: `ask.to` always.
+    pub targets: Vec<SocketAddr>,
     /// Requests a second; 0: as fast as the workers can.
     pub rate: u32,
     /// End after this many requests.
@@ -106,6 +112,8 @@ pub struct Task(pub u32);
 )]
 pub enum Request {
     Open { spec: SocketSpec },
+    OpenAt { spec: SocketSpec, mask: u64, places: Vec<u64> },
+    BurnCookies { count: u64 },
     Connect { sock: Sock, to: SocketAddr },
     Dissolve { sock: Sock },
     Listen { sock: Sock },
@@ -209,6 +217,8 @@ pub struct LoggedRequest {
     pub start_ns: u64,
     /// `CLOCK_MONOTONIC` after the answer or failure, nanoseconds.
     pub end_ns: u64,
+    /// Whom it dialled.
+    pub to: SocketAddr,
     /// The pod that answered; none: it failed.
     pub pod: Option<String>,
 }
@@ -287,12 +297,19 @@ impl AskSpec {
 impl LoadSpec {
     /// `rate` requests a second for `duration_ms`.
     pub const fn paced(ask: AskSpec, rate: u32, duration_ms: u64) -> Self {
-        Self { ask, rate, requests: None, duration_ms, workers: 8, log: false }
+        Self { ask, targets: Vec::new(), rate, requests: None, duration_ms, workers: 8, log: false }
     }
 
     /// `requests` requests, as fast as four workers can, for at most 30 s.
-    pub const fn burst(ask: AskSpec, requests: u64) -> Self {
-        Self { ask, rate: 0, requests: Some(requests), duration_ms: 30_000, workers: 4, log: false }
+    pub fn burst(ask: AskSpec, requests: u64) -> Self {
+        Self { rate: 0, requests: Some(requests), workers: 4, ..Self::paced(ask, 0, 30_000) }
+    }
+
+    /// The request of that number.
+    pub fn request(&self, number: u64) -> AskSpec {
+        let index = usize::try_from(number).unwrap_or_default() % self.targets.len().max(1);
+        let to = self.targets.get(index).copied().unwrap_or(self.ask.to);
+        AskSpec { to, ..self.ask.clone() }
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use socket2::Socket;
 
 use super::{
-    dissolve,
+    cookies, dissolve,
     exchange::{self, named},
     hold::Hold,
     load::Load,
@@ -51,6 +51,11 @@ impl Drive {
                 let socket = exchange::open(&spec)?;
                 Ok(Reply::Opened { sock: self.keep(socket) })
             }
+            Request::OpenAt { spec, mask, places } => {
+                let socket = cookies::open_at(&spec, mask, &places)?;
+                Ok(Reply::Opened { sock: self.keep(socket) })
+            }
+            Request::BurnCookies { count } => cookies::burn(count).map(|()| Reply::Done),
             Request::Ask { spec } => ask(&spec),
             Request::Close { sock } => {
                 self.sockets.remove(&sock.0).ok_or_else(unknown)?;

@@ -23,12 +23,17 @@ pub(super) fn open(spec: &SocketSpec) -> Result<Socket, SocketError> {
         Kind::Tcp => (Type::STREAM, Protocol::TCP),
         Kind::Mptcp => (Type::STREAM, Protocol::MPTCP),
         Kind::Udp => (Type::DGRAM, Protocol::UDP),
+        Kind::RawUdp => (Type::RAW, Protocol::UDP),
+        Kind::Ping => match spec.family {
+            Family::V4 => (Type::DGRAM, Protocol::ICMPV4),
+            Family::V6 => (Type::DGRAM, Protocol::ICMPV6),
+        },
     };
     let socket = Socket::new(domain, kind, Some(protocol)).map_err(named("socket"))?;
     let limit = Some(Duration::from_millis(spec.timeout_ms.max(1)));
     socket.set_read_timeout(limit).map_err(named("setsockopt"))?;
     socket.set_write_timeout(limit).map_err(named("setsockopt"))?;
-    if spec.kind != Kind::Udp {
+    if matches!(spec.kind, Kind::Tcp | Kind::Mptcp) {
         socket.set_tcp_nodelay(true).map_err(named("setsockopt"))?;
     }
     if spec.fast_open {

@@ -88,13 +88,19 @@ impl Shared {
         while let Some(number) = self.next_request() {
             let start_ns = monotonic_ns();
             let before = Instant::now();
-            let outcome = exchange::ask(&self.spec.ask, &format!("request {number}"));
+            let ask = self.spec.request(number);
+            let outcome = exchange::ask(&ask, &format!("request {number}"));
             let latency = u32::try_from(before.elapsed().as_micros()).unwrap_or(u32::MAX);
             let end_ns = monotonic_ns();
             let pod = outcome.map(|(_, answer)| answer.echo.pod);
             self.tally().count(&pod, latency, end_ns);
             if self.spec.log {
-                self.tally().log.push(LoggedRequest { start_ns, end_ns, pod: pod.ok() });
+                self.tally().log.push(LoggedRequest {
+                    start_ns,
+                    end_ns,
+                    to: ask.to,
+                    pod: pod.ok(),
+                });
             }
         }
         self.running.fetch_sub(1, Ordering::Release);
