@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Real sockets of real processes, through the kernel programs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test's helper fails its test like the test itself"
+)]
+
+mod affinity;
+mod counts;
+mod datagrams;
+mod neighbours;
+mod protocols;
+mod records;
+mod refusal;
+mod repeat;
+mod table;
