@@ -158,6 +158,10 @@ impl Datapath for Fake {
         self.loads.get(&backend).copied().unwrap_or(0)
     }
 
+    fn writes(&self) -> u64 {
+        self.writes
+    }
+
     fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error> {
         self.fail_if_crashed()?;
         if self.grows {

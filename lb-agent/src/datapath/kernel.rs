@@ -73,11 +73,6 @@ impl Kernel {
     pub const fn loader(&self) -> &Loader {
         &self.loader
     }
-
-    /// Words and elements that were written since the start.
-    pub fn writes(&self) -> u64 {
-        self.writes + self.generation.maps.writes()
-    }
 }
 
 impl Datapath for Kernel {
@@ -105,6 +100,10 @@ impl Datapath for Kernel {
 
     fn load(&self, backend: u32) -> u64 {
         self.generation.maps.backend_load.read(backend).map_or(0, |load| load.sockets)
+    }
+
+    fn writes(&self) -> u64 {
+        self.writes + self.generation.maps.writes()
     }
 
     fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error> {

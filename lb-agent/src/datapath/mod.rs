@@ -40,6 +40,9 @@ pub trait Datapath {
     /// BACKEND_LOAD: how many sockets use a backend.
     fn load(&self, backend: u32) -> u64;
 
+    /// Words and elements that were written since the start.
+    fn writes(&self) -> u64;
+
     /// Makes room for at least `wanted` by a new generation of maps with the same contents.
     /// `false`: there is no more room to be had. The caller dumps again after `true`.
     fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error>;

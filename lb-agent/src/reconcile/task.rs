@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{Reconciler, SyncError};
 use crate::{
-    datapath::kernel::Kernel,
+    datapath::Datapath,
     model::{change::Change, issue::Issue},
     observe::{
         health::Pulse,
@@ -67,11 +67,11 @@ enum Wake {
 
 /// Runs until the source ends. `attach` is called when the first list is in the maps, since
 /// programs that are new must not run before; and again, at every sync, until it succeeds.
-pub async fn run(
-    mut reconciler: Reconciler<Kernel>,
+pub async fn run<D: Datapath>(
+    mut reconciler: Reconciler<D>,
     mut changes: mpsc::Receiver<Vec<Change>>,
     reports: Reports,
-    mut attach: impl FnMut(&mut Kernel) -> Result<(), String>,
+    mut attach: impl FnMut(&mut D) -> Result<(), String>,
 ) {
     let mut this = Loop::new(reports);
     loop {
@@ -113,12 +113,12 @@ impl Loop {
         }
     }
 
-    /// Changes go before everything else, so that a busy cluster is served first.
-    async fn wait(&self, changes: &mut mpsc::Receiver<Vec<Change>>) -> Wake {
-        let overdue = self.retire_limit.is_some_and(|limit| limit <= Deadline::now());
+    /// Changes go before everything else, so that a busy cluster is served first; all but
+    /// leftovers that have waited too long.
+    async fn wait(&mut self, changes: &mut mpsc::Receiver<Vec<Change>>) -> Wake {
         tokio::select! {
             biased;
-            () = at(self.retire), if overdue => Wake::Retire,
+            () = at(self.retire_limit) => Wake::Retire,
             batch = changes.recv(), if self.retry.is_none() => Wake::Changes(batch),
             () = at(self.retry) => Wake::Retry,
             () = at(self.retire) => Wake::Retire,
@@ -127,13 +127,13 @@ impl Loop {
         }
     }
 
-    fn sync(&mut self, reconciler: &mut Reconciler<Kernel>) {
+    fn sync<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
         let started = Instant::now();
         let result = reconciler.sync();
         self.settle(result, reconciler, started);
     }
 
-    fn retire(&mut self, reconciler: &mut Reconciler<Kernel>) {
+    fn retire<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
         (self.retire, self.retire_limit) = (None, None);
         let started = Instant::now();
         let result = reconciler.retire();
@@ -141,10 +141,10 @@ impl Loop {
     }
 
     /// Notes how a sync went, and when what follows from it is due.
-    fn settle(
+    fn settle<D: Datapath>(
         &mut self,
         result: Result<(), SyncError>,
-        reconciler: &Reconciler<Kernel>,
+        reconciler: &Reconciler<D>,
         started: Instant,
     ) {
         let now = Deadline::now();
@@ -179,10 +179,10 @@ impl Loop {
     }
 
     /// Attaches the programs after the first sync that succeeded, and again until it works.
-    fn attach(
+    fn attach<D: Datapath>(
         &mut self,
-        reconciler: &mut Reconciler<Kernel>,
-        attach: &mut impl FnMut(&mut Kernel) -> Result<(), String>,
+        reconciler: &mut Reconciler<D>,
+        attach: &mut impl FnMut(&mut D) -> Result<(), String>,
     ) {
         let listed = self.reports.pulse.borrow().listed;
         if self.attached || !listed || self.failures > 0 {
@@ -209,7 +209,7 @@ impl Loop {
 
     /// Tells what is ignored and how full the maps are. Not part of a sync: it costs by the
     /// number of issues.
-    fn report(&mut self, reconciler: &Reconciler<Kernel>) {
+    fn report<D: Datapath>(&mut self, reconciler: &Reconciler<D>) {
         self.report = None;
         if let Some(planner) = reconciler.planner() {
             let usage = planner.usage().into_iter().map(|(map, used, capacity)| Fill {
@@ -277,3 +277,6 @@ const REPORT: Duration = Duration::from_millis(500);
 /// The maps are read and compared with what is desired this often, however busy it is:
 /// somebody else may have changed them (SYN-06).
 const RESYNC: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ fn service(number: u8) -> Change {
 }
 
 /// Its slice with `count` endpoints.
-fn slice(number: u8, count: u8) -> Change {
+pub(super) fn slice(number: u8, count: u8) -> Change {
     let name = ObjectName::new("default", format!("web-{number}-1"));
     let endpoint = |last: u8| Endpoint {
         address: IpAddr::V4(Ipv4Addr::new(10, 244, number, last)),
@@ -66,7 +66,7 @@ fn slice(number: u8, count: u8) -> Change {
     Change::Slice(Object { name, value: Some(slice), issues: Vec::new() })
 }
 
-fn cluster(services: u8, endpoints: u8) -> Vec<Change> {
+pub(super) fn cluster(services: u8, endpoints: u8) -> Vec<Change> {
     (1..=services).flat_map(|number| [service(number), slice(number, endpoints)]).collect()
 }
 
