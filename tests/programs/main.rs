@@ -11,6 +11,8 @@ mod foreign;
 #[cfg(test)]
 mod growth;
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod pins;
 #[cfg(test)]
 mod selftest;

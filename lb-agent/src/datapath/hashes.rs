@@ -94,17 +94,26 @@ impl<K: Pod, V: Pod> Hash<K, V> {
 
     /// Every element. What others change meanwhile may be in it or not.
     pub fn dump(&self) -> io::Result<Vec<(K, V)>> {
-        let (mut keys, mut values) = (vec![K::zeroed(); BATCH], vec![V::zeroed(); BATCH]);
         let mut elements = Vec::new();
+        self.read_all(|keys, values| {
+            elements.extend(keys.iter().copied().zip(values.iter().copied()));
+            Ok(())
+        })?;
+        Ok(elements)
+    }
+
+    /// Hands every element to a function, some thousands at a time.
+    pub fn read_all(&self, mut take: impl FnMut(&[K], &[V]) -> io::Result<()>) -> io::Result<()> {
+        let (mut keys, mut values) = (vec![K::zeroed(); BATCH], vec![V::zeroed(); BATCH]);
         let mut cursor = None;
         loop {
             match syscall::lookup_batch(self.fd(), cursor, &mut keys, &mut values) {
                 Ok(read) => {
-                    let found = keys.iter().copied().zip(values.iter().copied());
-                    elements.extend(found.take(read.count));
+                    let keys = keys.get(..read.count).unwrap_or_default();
+                    take(keys, values.get(..read.count).unwrap_or_default())?;
                     match read.next {
                         Some(next) => cursor = Some(next),
-                        None => return Ok(elements),
+                        None => return Ok(()),
                     }
                 }
                 // One bucket has more elements than there was room for.

@@ -10,7 +10,7 @@ use lb_common::{
 };
 
 use super::{
-    Datapath, Error, Failed, at_least,
+    Datapath, Error, Failed, arrays, at_least,
     load::{Generation, Hook, LoadError, Loader, Options, Outcome},
     maps::Maps,
     syscall,
@@ -150,7 +150,10 @@ pub fn counters(maps: &Maps) -> Result<Vec<(Counter, u64)>, Error> {
 /// The records of the sockets that were translated, those of SOCKETS_OVER last.
 pub fn sockets(maps: &Maps) -> Result<Vec<SocketRecord>, Error> {
     let over = maps.sockets_over.dump().map_err(unreadable(maps::SOCKETS_OVER))?;
-    let placed = (0..maps.sockets.len()).filter_map(|index| maps.sockets.read_record(index));
+    let len = syscall::describe_map(maps.sockets.fd()).map(|map| map.max_entries);
+    let array = len.and_then(|len| arrays::Array::map(maps.sockets.fd(), len));
+    let array = array.map_err(unreadable(maps::SOCKETS))?;
+    let placed = (0..array.len()).filter_map(|index| array.read_record(index));
     Ok(placed.chain(over.into_iter().map(|(_, record)| record)).collect())
 }
 

@@ -42,8 +42,9 @@ pub struct Maps {
     pub node_ports: Array<NodePort>,
     /// NODE_ADDRS.
     pub node_addresses: Hash<Addr, u32>,
-    /// SOCKETS.
-    pub sockets: Array<SocketRecord>,
+    /// SOCKETS: not mapped, since nobody but `show` looks into it and mapped pages count as
+    /// the agent's memory.
+    pub sockets: MapData,
     /// SOCKETS_OVER.
     pub sockets_over: Hash<OverKey, SocketRecord>,
     /// AFFINITY.
@@ -97,28 +98,28 @@ impl Maps {
     ///
     /// The name of the map that could not be opened, and why.
     pub fn open(place: impl Fn(&str) -> PathBuf) -> Result<Self, (&'static str, MapError)> {
-        let hash = |name| MapData::from_pin(place(name)).map_err(|error| (name, error));
+        let open = |name| MapData::from_pin(place(name)).map_err(|error| (name, error));
         let counters = || {
             let map = Map::from_map_data(MapData::from_pin(place(maps::COUNTERS))?)?;
             PerCpuArray::try_from(map)
         };
         Ok(Self {
-            frontends4: typed_hash(maps::FRONTENDS4, hash)?,
-            frontends6: typed_hash(maps::FRONTENDS6, hash)?,
-            services: typed_array(maps::SERVICES, hash)?,
-            slots: typed_array(maps::SLOTS, hash)?,
-            backends: typed_array(maps::BACKENDS, hash)?,
-            backend_load: typed_array(maps::BACKEND_LOAD, hash)?,
-            members: typed_hash(maps::MEMBERS, hash)?,
-            names: typed_hash(maps::NAMES, hash)?,
-            node_ports: typed_array(maps::NODEPORTS, hash)?,
-            node_addresses: typed_hash(maps::NODE_ADDRS, hash)?,
-            sockets: typed_array(maps::SOCKETS, hash)?,
-            sockets_over: typed_hash(maps::SOCKETS_OVER, hash)?,
-            affinity: typed_hash(maps::AFFINITY, hash)?,
-            bypass: typed_hash(maps::BYPASS, hash)?,
+            frontends4: typed_hash(maps::FRONTENDS4, open)?,
+            frontends6: typed_hash(maps::FRONTENDS6, open)?,
+            services: typed_array(maps::SERVICES, open)?,
+            slots: typed_array(maps::SLOTS, open)?,
+            backends: typed_array(maps::BACKENDS, open)?,
+            backend_load: typed_array(maps::BACKEND_LOAD, open)?,
+            members: typed_hash(maps::MEMBERS, open)?,
+            names: typed_hash(maps::NAMES, open)?,
+            node_ports: typed_array(maps::NODEPORTS, open)?,
+            node_addresses: typed_hash(maps::NODE_ADDRS, open)?,
+            sockets: open(maps::SOCKETS)?,
+            sockets_over: typed_hash(maps::SOCKETS_OVER, open)?,
+            affinity: typed_hash(maps::AFFINITY, open)?,
+            bypass: typed_hash(maps::BYPASS, open)?,
             counters: counters().map_err(|error| (maps::COUNTERS, error))?,
-            config: typed_array(maps::CONFIG, hash)?,
+            config: typed_array(maps::CONFIG, open)?,
         })
     }
 

@@ -31,9 +31,8 @@ fn hash<K: Pod, V: Pod>(
     let from = aya::maps::MapData::from_pin(from)
         .and_then(Hash::<K, V>::new)
         .map_err(|source| LoadError::Map { operation: "open", map, source })?;
-    let (keys, values): (Vec<K>, Vec<V>) =
-        from.dump().map_err(|source| LoadError::Copy { map, source })?.into_iter().unzip();
-    to.put_all(&keys, &values).map_err(|failed| LoadError::Copy { map, source: failed.source })
+    let put = |keys: &[K], values: &[V]| to.put_all(keys, values).map_err(|failed| failed.source);
+    from.read_all(put).map_err(|source| LoadError::Copy { map, source })
 }
 
 fn array<T: Pod>(map: &'static str, from: &Path, to: &mut Array<T>) -> Result<(), LoadError> {
