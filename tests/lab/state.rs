@@ -106,6 +106,19 @@ impl State {
 /// # Errors
 /// All steps are tried; the first failure is told.
 pub fn remove(id: &RunId) -> Result<()> {
+    // Two may clear away the same crashed lab. What one has just removed makes the other's
+    // batch fail, and is not there any more when that one looks again.
+    let mut removed = remove_once(id);
+    for _ in 1..REMOVAL_ATTEMPTS {
+        if removed.is_ok() {
+            break;
+        }
+        removed = remove_once(id);
+    }
+    removed
+}
+
+fn remove_once(id: &RunId) -> Result<()> {
     let steps = [
         cgroup::mount_point().and_then(|mount| cgroup::remove(&mount.join(id.prefix()))),
         remove_namespaces(id),
@@ -190,6 +203,8 @@ fn remove_dir(path: Option<PathBuf>) -> Result<()> {
     }
 }
 
+/// How often a removal that met another one is tried.
+const REMOVAL_ATTEMPTS: usize = 5;
 /// Where labs keep their files.
 const RUN_DIR: &str = "/run/sluice-lab";
 /// The state file's name.
