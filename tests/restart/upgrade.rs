@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Nobody notices what happens to the agent: 500 requests a second while it is
+//! killed, stopped, replaced by other builds.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use lab::{
+    agent::{Agent, AgentSpec},
+    driver::Driver,
+    need_lab, place,
+    served::{Served, vip},
+    wire::{AskSpec, Family, HoldSpec, LoadSpec, Task},
+};
+
+/// Requests and held connections that run while something happens.
+pub(crate) struct Traffic<'a> {
+    driver: &'a Driver,
+    loads: Vec<(Task, Vec<&'static str>)>,
+    holds: Vec<Task>,
+}
+
+impl<'a> Traffic<'a> {
+    /// 500 requests a second to Service 10, served by pod-2-1 and pod-2-2, and
+    /// 100 to Service 11, served by pod-1-2; held connections to both.
+    pub(crate) fn start(driver: &'a Driver) -> Self {
+        let far = vec!["pod-2-1", "pod-2-2"];
+        let near = vec!["pod-1-2"];
+        let asks = [
+            (AskSpec::tcp(vip(Family::V4, 10)), 250, far.clone()),
+            (AskSpec::udp(vip(Family::V6, 10)), 125, far.clone()),
+            (AskSpec::udp_unconnected(vip(Family::V4, 10)), 125, far),
+            (AskSpec::tcp(vip(Family::V6, 11)), 100, near),
+        ];
+        let mut traffic = Self { driver, loads: Vec::new(), holds: Vec::new() };
+        for (ask, rate, pods) in asks {
+            let hold = HoldSpec { ask: ask.clone(), connections: 5, every_ms: 50 };
+            traffic.holds.push(driver.hold(hold).unwrap());
+            let spec = LoadSpec { workers: 4, ..LoadSpec::paced(ask, rate, LIMIT_MS) };
+            traffic.loads.push((driver.load(spec).unwrap(), pods));
+        }
+        traffic
+    }
+
+    /// Ends it: nothing failed, nothing went to another Service's pod, and no
+    /// held connection was broken.
+    pub(crate) fn finish(self) {
+        let mut total = 0;
+        for (load, pods) in self.loads {
+            let report = self.driver.stop_load(load).unwrap();
+            assert_eq!(report.failed, 0, "{:?}", report.errors);
+            let stray: Vec<_> =
+                report.pods.keys().filter(|pod| !pods.contains(&pod.as_str())).collect();
+            assert!(stray.is_empty(), "{stray:?} is not of {pods:?}");
+            assert_eq!(report.pods.len(), pods.len(), "{:?}", report.pods);
+            total += report.ok;
+        }
+        let mut exchanges = 0;
+        for hold in self.holds {
+            let report = self.driver.stop_hold(hold).unwrap();
+            assert!(report.breaks.is_empty() && report.open == 0, "{report:?}");
+            exchanges += report.exchanges;
+        }
+        println!("{total} requests and {exchanges} exchanges on held connections, none failed");
+    }
+}
+
+/// SYN-01, SYN-08: SIGKILL, SIGTERM, and both again with changes in between.
+#[test]
+fn syn_01_killing_and_restarting_the_agent_costs_no_connection() {
+    need_lab!();
+    let mut served = Served::start().unwrap();
+    expose(&served);
+    let node = served.node().unwrap().clone();
+    let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
+    let traffic = Traffic::start(&driver);
+    for round in 0..6 {
+        if round % 2 == 0 { served.agent.kill() } else { served.agent.stop() }.unwrap();
+        // The kernel serves alone for a while.
+        thread::sleep(Duration::from_millis(500));
+        served.agent = Agent::start(&node, &served.spec()).unwrap();
+        // An agent that has just started follows changes.
+        served.expose(&format!("round-{round}"), 20 + round, &served.lab.pods()).unwrap();
+    }
+    traffic.finish();
+    served.await_idle().unwrap();
+}
+
+/// A build with other programs replaces them by updating the links.
+#[test]
+fn another_build_of_the_programs_takes_over_without_a_window() {
+    need_lab!();
+    let mut served = Served::start().unwrap();
+    expose(&served);
+    let node = served.node().unwrap().clone();
+    let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
+    let traffic = Traffic::start(&driver);
+    let ids = |agent: &Agent| -> Vec<u32> {
+        agent.programs().unwrap().iter().map(|program| program.id).collect()
+    };
+    let links = |agent: &Agent| -> Vec<Option<u32>> {
+        agent.programs().unwrap().iter().map(|program| program.link).collect()
+    };
+    let (mut programs, attached) = (ids(&served.agent), links(&served.agent));
+    let original = place::binary("lb-agent", "LB_AGENT").unwrap();
+    for build in 1..=4 {
+        if build % 2 == 0 { served.agent.kill() } else { served.agent.stop() }.unwrap();
+        let program = other_build(&original, served.lab.dir(), build);
+        let spec = AgentSpec { program: Some(program), ..served.spec() };
+        served.agent = Agent::start(&node, &spec).unwrap();
+        let now = ids(&served.agent);
+        assert!(now.iter().all(|id| !programs.contains(id)), "all are new: {now:?} {programs:?}");
+        assert_eq!(links(&served.agent), attached, "the links are the old ones, updated");
+        programs = now;
+        thread::sleep(Duration::from_millis(200));
+    }
+    traffic.finish();
+    served.await_idle().unwrap();
+}
+
+/// Pins of another layout are not read: their programs run until the new ones
+/// over maps of their own take their place.
+#[test]
+fn another_layout_of_the_maps_takes_over_without_a_window() {
+    need_lab!();
+    let mut served = Served::start().unwrap();
+    expose(&served);
+    let node = served.node().unwrap().clone();
+    let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
+    let spec = |ask, rate| LoadSpec { workers: 4, ..LoadSpec::paced(ask, rate, LIMIT_MS) };
+    let far = driver.load(spec(AskSpec::tcp(vip(Family::V4, 10)), 400)).unwrap();
+    let near = driver.load(spec(AskSpec::udp_unconnected(vip(Family::V6, 11)), 100)).unwrap();
+    let ask = AskSpec::tcp(vip(Family::V6, 10));
+    let hold = driver.hold(HoldSpec { ask, connections: 10, every_ms: 20 }).unwrap();
+    served.agent.stop().unwrap();
+    fs::rename(node.bpf_root.join("v1"), node.bpf_root.join("v0")).unwrap();
+    thread::sleep(Duration::from_millis(200));
+    served.agent = Agent::start(&node, &served.spec()).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    assert!(!node.bpf_root.join("v0").exists(), "the old ones are gone");
+    for (load, pods) in [(far, vec!["pod-2-1", "pod-2-2"]), (near, vec!["pod-1-2"])] {
+        let report = driver.stop_load(load).unwrap();
+        assert_eq!(report.failed, 0, "{:?}", report.errors);
+        assert_eq!(report.pods.keys().map(String::as_str).collect::<Vec<_>>(), pods);
+    }
+    let report = driver.stop_hold(hold).unwrap();
+    assert!(report.breaks.is_empty(), "{report:?}");
+    drop(driver);
+    served.await_idle().unwrap();
+}
+
+/// Service 10 on the far pods, Service 11 on a near one.
+pub(crate) fn expose(served: &Served) {
+    let pods = served.lab.pods();
+    served.expose("far", 10, &pods[2..]).unwrap();
+    served.expose("near", 11, &pods[1..2]).unwrap();
+}
+
+/// A copy of the agent whose kernel object differs: a byte that ELF reserves is
+/// set, so that it is another build with programs that do the same.
+fn other_build(original: &Path, dir: &Path, number: u8) -> PathBuf {
+    let mut bytes = fs::read(original).unwrap();
+    let object = bytes
+        .windows(20)
+        .position(|head| head.starts_with(b"\x7fELF\x02\x01\x01") && head[18..] == EM_BPF)
+        .expect("the agent has an eBPF object in it");
+    bytes[object + 15] = number;
+    let path = dir.join(format!("lb-agent-{number}"));
+    fs::write(&path, bytes).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// `e_machine` of an eBPF object.
+const EM_BPF: [u8; 2] = [247, 0];
+/// Longest that traffic may run, milliseconds.
+const LIMIT_MS: u64 = 120_000;
