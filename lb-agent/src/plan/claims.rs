@@ -44,6 +44,11 @@ impl Claims {
         self.winners.keys()
     }
 
+    /// Makes room for so many more frontends at once.
+    pub fn reserve(&mut self, frontends: usize) {
+        self.winners.reserve(frontends);
+    }
+
     /// Adds a claim.
     pub fn add(&mut self, frontend: Frontend, claim: Claim, changed: &mut Changed) {
         let loser = match self.winners.get_mut(&frontend) {

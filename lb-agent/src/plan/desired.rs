@@ -61,6 +61,10 @@ impl Desired {
                 }
             }
             Touched::All => {
+                let more = snapshot.services.len().saturating_sub(self.services.len());
+                self.services.reserve(more);
+                self.ports.reserve(more);
+                self.claims.reserve(more);
                 let gone =
                     self.services.keys().filter(|name| !snapshot.services.contains_key(*name));
                 let gone: Vec<_> = gone.cloned().collect();

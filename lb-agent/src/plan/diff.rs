@@ -192,6 +192,7 @@ impl Planner {
             let port = round.desired.port(name);
             port.map(|port| (port.owner.created_secs, port.owner.service.clone()))
         });
+        self.places.reserve(new.len());
         for name in known.into_iter().chain(new) {
             self.place_port(name, round);
         }

@@ -124,7 +124,7 @@ fn svc_09_a_service_without_ports_is_nothing() {
 }
 
 #[test]
-fn trp_06_policies_do_not_leak_and_trp_10_to_13_give_each_kind_its_sets() {
+fn trp_06_xip_02_policies_do_not_leak_and_trp_10_to_13_give_each_kind_its_sets() {
     use TrafficPolicy::{Cluster, Local};
     let all = ["10.0.0.1", "10.0.0.2"].map(String::from).to_vec();
     let here = vec!["10.0.0.1".to_owned()];

@@ -132,6 +132,65 @@ fn a_changed_endpoint_is_one_region_and_two_stores() {
 }
 
 #[test]
+fn upd_01_what_comes_and_goes_between_two_plans_is_nothing() {
+    let mut world = World::web(vec![endpoint("10.0.0.1")]);
+    let web = world.snapshot.services.values().next().unwrap().clone();
+    world.put(service("brief", &["10.96.0.2"], &["http=80"]));
+    let mut changed = world.desired.update(&world.snapshot, &Touched::All);
+    world.remove("brief");
+    world.remove("web");
+    changed.merge(world.desired.update(&world.snapshot, &Touched::All));
+    world.put(Service::clone(&web));
+    changed.merge(world.desired.update(&world.snapshot, &Touched::All));
+    assert_eq!(world.planner.plan(&world.desired, &changed, &|_| 0), vec![]);
+}
+
+#[test]
+fn upd_04_and_lb_05_external_frontends_come_and_go_and_the_cluster_ip_is_not_touched() {
+    let mut world = World::web(vec![endpoint("10.0.0.1")]);
+    let cluster_ip = service("web", &["10.96.0.1"], &["http=80"]);
+    let mut node_port = cluster_ip.clone();
+    node_port.ports[0].node_port = std::num::NonZeroU16::new(30080);
+    let mut balanced = node_port.clone();
+    balanced.load_balancer_ips = vec!["198.51.100.1".parse().unwrap()];
+    world.put(node_port.clone());
+    assert_eq!(letters(&world.step()), "RF", "its own record, the same region");
+    world.put(balanced.clone());
+    assert_eq!(letters(&world.step()), "RF");
+    balanced.load_balancer_ips = vec!["198.51.100.2".parse().unwrap()];
+    world.put(balanced);
+    assert_eq!(letters(&world.step()), "F-", "the new address before the old one goes");
+    world.put(node_port);
+    assert_eq!(letters(&world.step()), "-|R");
+    world.put(cluster_ip);
+    assert_eq!(letters(&world.step()), "-|R");
+    assert_eq!(world.records(), [1]);
+}
+
+#[test]
+fn upd_05_and_upd_11_a_service_that_stops_being_served_leaves_no_frontend() {
+    let mut web = service("web", &["10.96.0.1"], &["http=80"]);
+    web.ports[0].node_port = std::num::NonZeroU16::new(30080);
+    let mut world = World::new(Capacities::MINIMUM);
+    world.put(web.clone());
+    world.step();
+    // ExternalName and headless Services never reach the model (SVC-04, SVC-05).
+    world.remove("web");
+    world.step();
+    let tables = &world.planner.tables;
+    assert_eq!((tables.frontends().count(), tables.names.len()), (0, 0));
+    web.cluster_ips = vec!["10.96.0.7".parse().unwrap()];
+    world.put(web);
+    world.step();
+    let frontends: BTreeSet<_> =
+        world.planner.tables.frontends().map(|it| it.to_string()).collect();
+    assert_eq!(
+        frontends.into_iter().collect::<Vec<_>>(),
+        ["10.96.0.7:80/TCP", "IPv4 NodePort 30080/TCP"]
+    );
+}
+
+#[test]
 fn upd_08_a_shared_backend_lives_as_long_as_one_service_has_it() {
     let mut world = World::web(vec![endpoint("10.0.0.1")]);
     let mut other = slice("other-1", &["http=8080"], vec![endpoint("10.0.0.1")]);
