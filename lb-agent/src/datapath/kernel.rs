@@ -73,6 +73,11 @@ impl Kernel {
     pub const fn loader(&self) -> &Loader {
         &self.loader
     }
+
+    /// The ids of the programs.
+    pub fn programs(&self) -> impl Iterator<Item = u32> {
+        self.generation.program_ids()
+    }
 }
 
 impl Datapath for Kernel {

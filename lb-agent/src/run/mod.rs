@@ -129,6 +129,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
 /// Attaches the programs and sees that they do their work.
 fn attach(kernel: &mut Kernel) -> Result<(), String> {
     kernel.attach().map_err(|error| error.to_string())?;
+    #[cfg(feature = "trace-datapath")]
+    crate::datapath::trace::follow(kernel).map_err(|error| error.to_string())?;
     task::block_in_place(|| selftest::run(kernel)).map_err(|error| error.to_string())
 }
 

@@ -86,6 +86,13 @@ pub enum Outcome {
     Rebuilt(Vec<Misfit>),
 }
 
+impl Generation {
+    /// The ids of the programs.
+    pub fn program_ids(&self) -> impl Iterator<Item = u32> {
+        self.programs.iter().map(|program| program.id)
+    }
+}
+
 impl Loader {
     /// Takes the lock, removes what another agent left half made, and checks
     /// that no other balancer is attached.

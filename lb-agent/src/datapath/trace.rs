@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The tracing build: what the kernel programs log goes to the agent's own log.
+
+use std::io;
+
+use aya_log::EbpfLogger;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::kernel::Kernel;
+
+/// Follows the programs' log until the runtime ends. All programs share one ring buffer.
+///
+/// # Errors
+///
+/// When the programs were built without the feature, or their ring buffer cannot be read.
+pub fn follow(kernel: &Kernel) -> io::Result<()> {
+    let program = kernel.programs().next().ok_or(io::ErrorKind::NotFound)?;
+    let logger = EbpfLogger::init_from_id(program).map_err(io::Error::other)?;
+    #[expect(deprecated, reason = "its successor is unsafe, for file types less tame than this")]
+    let mut logger = AsyncFd::with_interest(logger, Interest::READABLE)?;
+    tokio::spawn(async move {
+        while let Ok(mut guard) = logger.readable_mut().await {
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+        }
+    });
+    Ok(())
+}
