@@ -1,118 +1,211 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The objects of all files together, and what changed since the last time.
+//! The objects of all files together, and what a changed file changes of them.
+//!
+//! A file that changes costs by its own objects, not by those of the directory.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::parse::{Content, Located, Manifest};
 use crate::{
     model::{
         ObjectName,
         change::{Change, Listing, NodeObject, Object},
-        endpoint::EndpointSlice,
         node::Node,
-        service::Service,
     },
     source::error::ManifestProblem,
 };
 
 /// The objects of a directory.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Merged {
-    services: BTreeMap<ObjectName, Arc<Object<Service>>>,
-    slices: BTreeMap<ObjectName, Arc<Object<EndpointSlice>>>,
-    node: Arc<NodeObject>,
+    node_name: Arc<str>,
+    files: BTreeMap<Arc<Path>, Held>,
+    /// Who has an object of this name: in the order of the files' names, then of the lines.
+    /// The first counts, so that it does not matter which file was written last.
+    claims: BTreeMap<Key, Vec<Claim>>,
+    /// The keys with more than one claim.
+    contested: BTreeSet<Key>,
+    /// What counted for the keys that changed since changes were taken last.
+    before: BTreeMap<Key, Option<Manifest>>,
 }
-
-/// Where an object was seen first.
-type Seen<'a> = BTreeMap<(&'static str, ObjectName), &'a PathBuf>;
 
 /// A problem's file and line.
 pub(super) type Problem = (PathBuf, u64, ManifestProblem);
 
-/// Joins files in the order of their names. Of two objects of one name the first counts, so
-/// that the result does not depend on which file was written last.
-pub(super) fn merge(
-    files: &BTreeMap<PathBuf, Content>,
-    node_name: &Arc<str>,
-) -> (Merged, Vec<Problem>) {
-    let node = Node::named(node_name.clone());
-    let mut merged =
-        Merged { node: Arc::new(NodeObject { node, issues: Vec::new() }), ..Merged::default() };
-    let mut problems = Vec::new();
-    let mut seen = Seen::new();
-    for (path, content) in files {
-        let of_file = content.problems.iter();
-        problems.extend(of_file.map(|(line, problem)| (path.clone(), *line, problem.clone())));
-        for Located { line, object } in &content.objects {
-            let (kind, name) = identity(object);
-            if let Some(first) = seen.get(&(kind, name.clone())) {
-                let first = (*first).clone();
-                let problem = ManifestProblem::Duplicate { kind, object: name, first };
-                problems.push((path.clone(), *line, problem));
-            } else {
-                seen.insert((kind, name.clone()), path);
-                merged.add(name, object, node_name);
-            }
-        }
-    }
-    (merged, problems)
+/// What a file holds.
+#[derive(Debug)]
+struct Held {
+    keys: BTreeSet<Key>,
+    problems: Vec<(u64, ManifestProblem)>,
+}
+
+/// One object of one file.
+#[derive(Debug)]
+struct Claim {
+    file: Arc<Path>,
+    line: u64,
+    object: Manifest,
+}
+
+/// What must be one of a kind.
+type Key = (Kind, ObjectName);
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Kind {
+    Service,
+    Slice,
+    Node,
 }
 
 impl Merged {
+    pub(super) fn new(node_name: Arc<str>) -> Self {
+        Self {
+            node_name,
+            files: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            contested: BTreeSet::new(),
+            before: BTreeMap::new(),
+        }
+    }
+
+    /// The files that hold something.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().map(AsRef::as_ref)
+    }
+
+    /// A file holds this now, and nothing of what it held.
+    pub(super) fn put(&mut self, path: &Path, content: Content) {
+        self.remove(path);
+        let file: Arc<Path> = path.into();
+        let mut held = Held { keys: BTreeSet::new(), problems: content.problems };
+        for Located { line, object } in content.objects {
+            let key = key_of(&object);
+            self.keep(&key);
+            let claims = self.claims.entry(key.clone()).or_default();
+            let at = claims.partition_point(|claim| (&*claim.file, claim.line) <= (path, line));
+            claims.insert(at, Claim { file: file.clone(), line, object });
+            if claims.len() > 1 {
+                self.contested.insert(key.clone());
+            }
+            held.keys.insert(key);
+        }
+        self.files.insert(file, held);
+    }
+
+    /// A file is gone.
+    pub(super) fn remove(&mut self, path: &Path) {
+        let Some(held) = self.files.remove(path) else { return };
+        for key in &held.keys {
+            self.keep(key);
+            let Some(claims) = self.claims.get_mut(key) else { continue };
+            claims.retain(|claim| *claim.file != *path);
+            if claims.len() < 2 {
+                self.contested.remove(key);
+            }
+            if claims.is_empty() {
+                self.claims.remove(key);
+            }
+        }
+    }
+
+    /// What changed since this was asked last.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        let before = mem::take(&mut self.before);
+        let changed = before.into_iter().filter_map(|(key, before)| {
+            let now = self.winner(&key);
+            (now != before.as_ref()).then(|| self.change(key.1.clone(), key.0, now))
+        });
+        changed.flatten().collect()
+    }
+
     /// Everything, as a source's first word.
     pub(super) fn listing(&self) -> Listing {
-        Listing {
-            services: Some(self.services.values().map(|it| Object::clone(it)).collect()),
-            slices: Some(self.slices.values().map(|it| Object::clone(it)).collect()),
-            node: Some(NodeObject::clone(&self.node)),
+        let (mut services, mut slices) = (Vec::new(), Vec::new());
+        for claim in self.claims.values().filter_map(|claims| claims.first()) {
+            match &claim.object {
+                Manifest::Service(object) => services.push(Object::clone(object)),
+                Manifest::Slice(object) => slices.push(Object::clone(object)),
+                Manifest::Node(_) => {}
+            }
+        }
+        let own = self.winner(&(Kind::Node, ObjectName::new("", self.node_name.clone())));
+        let node = Some(self.this_node(own));
+        Listing { services: Some(services), slices: Some(slices), node }
+    }
+
+    /// What is ignored, by file and line.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let of_files = self.files.iter().flat_map(|(path, held)| {
+            held.problems.iter().map(|(line, problem)| (path.to_path_buf(), *line, problem.clone()))
+        });
+        let duplicates = self.contested.iter().flat_map(|key| {
+            let mut claims = self.claims.get(key).into_iter().flatten();
+            let first = claims.next().map(|claim| claim.file.to_path_buf()).unwrap_or_default();
+            claims.map(move |claim| {
+                let (kind, object) = (key.0.name(), key.1.clone());
+                let problem = ManifestProblem::Duplicate { kind, object, first: first.clone() };
+                (claim.file.to_path_buf(), claim.line, problem)
+            })
+        });
+        of_files.chain(duplicates).collect()
+    }
+
+    /// Keeps what counts for a key that is about to change.
+    fn keep(&mut self, key: &Key) {
+        if !self.before.contains_key(key) {
+            self.before.insert(key.clone(), self.winner(key).cloned());
         }
     }
 
-    /// What must change so that `before` becomes this.
-    pub(super) fn changes_since(&self, before: &Self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        changes.extend(difference(&before.services, &self.services).map(Change::Service));
-        changes.extend(difference(&before.slices, &self.slices).map(Change::Slice));
-        if self.node != before.node {
-            changes.push(Change::Node(NodeObject::clone(&self.node)));
-        }
-        changes
+    fn winner(&self, key: &Key) -> Option<&Manifest> {
+        self.claims.get(key)?.first().map(|claim| &claim.object)
     }
 
-    /// Only the Node that is this one counts.
-    fn add(&mut self, name: ObjectName, object: &Manifest, node_name: &Arc<str>) {
+    /// The change that makes `now` of an object; none for the Node of another node.
+    fn change(&self, name: ObjectName, kind: Kind, now: Option<&Manifest>) -> Option<Change> {
+        match (kind, now) {
+            (_, Some(Manifest::Service(object))) => Some(Change::Service(Object::clone(object))),
+            (_, Some(Manifest::Slice(object))) => Some(Change::Slice(Object::clone(object))),
+            (Kind::Service, _) => Some(Change::Service(Object::gone(name))),
+            (Kind::Slice, _) => Some(Change::Slice(Object::gone(name))),
+            (Kind::Node, now) => {
+                (name.name == self.node_name).then(|| Change::Node(self.this_node(now)))
+            }
+        }
+    }
+
+    /// This node, which has a name also where no file has it.
+    fn this_node(&self, object: Option<&Manifest>) -> NodeObject {
         match object {
-            Manifest::Service(object) => {
-                self.services.insert(name, object.clone());
-            }
-            Manifest::Slice(object) => {
-                self.slices.insert(name, object.clone());
-            }
-            Manifest::Node(object) if object.node.name == *node_name => self.node = object.clone(),
-            Manifest::Node(_) => {}
+            Some(Manifest::Node(object)) => NodeObject::clone(object),
+            _ => NodeObject { node: Node::named(self.node_name.clone()), issues: Vec::new() },
         }
     }
 }
 
-fn identity(object: &Manifest) -> (&'static str, ObjectName) {
-    match object {
-        Manifest::Service(object) => ("Service", object.name.clone()),
-        Manifest::Slice(object) => ("EndpointSlice", object.name.clone()),
-        Manifest::Node(object) => ("Node", ObjectName::new("", object.node.name.clone())),
+impl Kind {
+    /// As `kind` of a manifest says it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Slice => "EndpointSlice",
+            Self::Node => "Node",
+        }
     }
 }
 
-/// What was put and what is gone. An object of a file that was not read again is the same
-/// allocation, and needs no look at its fields.
-fn difference<T: Clone + PartialEq>(
-    before: &BTreeMap<ObjectName, Arc<Object<T>>>,
-    now: &BTreeMap<ObjectName, Arc<Object<T>>>,
-) -> impl Iterator<Item = Object<T>> {
-    let same = |a: &Arc<Object<T>>, b: &Arc<Object<T>>| Arc::ptr_eq(a, b) || a == b;
-    let put = now
-        .iter()
-        .filter(move |(name, object)| before.get(name).is_none_or(|known| !same(known, object)))
-        .map(|(_, object)| Object::clone(object));
-    let gone = before.keys().filter(|name| !now.contains_key(name)).cloned().map(Object::gone);
-    put.chain(gone)
+fn key_of(object: &Manifest) -> Key {
+    match object {
+        Manifest::Service(object) => (Kind::Service, object.name.clone()),
+        Manifest::Slice(object) => (Kind::Slice, object.name.clone()),
+        Manifest::Node(object) => (Kind::Node, ObjectName::new("", object.node.name.clone())),
+    }
 }
+
+#[cfg(test)]
+mod tests;

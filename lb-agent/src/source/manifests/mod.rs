@@ -20,11 +20,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use self::{
-    directory::Directory,
-    merge::{Merged, merge},
-    parse::{Content, parse},
-};
+use self::{directory::Directory, merge::Merged, parse::parse};
 use crate::{
     model::change::{Change, Listing},
     source::{
@@ -37,13 +33,10 @@ use crate::{
 /// The source of a directory.
 pub(super) struct Manifests {
     directory: Directory,
-    node_name: Arc<str>,
     /// The last good version of each file.
-    files: BTreeMap<PathBuf, Content>,
-    /// Why the newest version of a file is not the one in `files`.
-    bad: BTreeMap<PathBuf, Bad>,
-    /// What was sent last.
     merged: Merged,
+    /// Why the newest version of a file is not the one in `merged`.
+    bad: BTreeMap<PathBuf, Bad>,
 }
 
 /// Why a file's newest version is not used.
@@ -63,9 +56,9 @@ pub type Line = (u64, ManifestProblem);
 /// # Errors
 /// The line and what is wrong there, if nothing of the text can be used.
 pub fn read(text: &str, node_name: &str) -> Result<(Listing, Vec<Line>), Line> {
-    let files = BTreeMap::from([(PathBuf::from("manifest"), parse(text)?)]);
-    let (merged, problems) = merge(&files, &node_name.into());
-    let problems = problems.into_iter().map(|(_, line, problem)| (line, problem));
+    let mut merged = Merged::new(node_name.into());
+    merged.put(Path::new("manifest"), parse(text)?);
+    let problems = merged.problems().into_iter().map(|(_, line, problem)| (line, problem));
     Ok((merged.listing(), problems.collect()))
 }
 
@@ -77,50 +70,35 @@ impl Manifests {
     /// followed.
     pub(super) fn open(path: &Path, node_name: Arc<str>) -> Result<Self, Error> {
         let directory = Directory::open(path)?;
-        Ok(Self {
-            directory,
-            node_name,
-            files: BTreeMap::new(),
-            bad: BTreeMap::new(),
-            merged: Merged::default(),
-        })
+        Ok(Self { directory, merged: Merged::new(node_name), bad: BTreeMap::new() })
     }
 
     /// Sends the directory's objects, then each change, until the receiver ends.
     pub(super) async fn run(mut self, messages: mpsc::Sender<Message>, reporter: Reporter) {
         self.scan();
-        let mut changes = self.first(&reporter);
+        // Everything, as one change.
+        self.merged.take_changes();
+        let mut changes = vec![Change::Replace(Box::new(self.merged.listing()))];
         loop {
-            for change in changes.drain(..) {
+            self.report(&reporter);
+            for change in changes {
                 if messages.send(Message::Change(change)).await.is_err() {
                     return;
                 }
             }
             self.directory.changed().await;
             self.scan();
-            changes = self.next(&reporter);
+            changes = self.merged.take_changes();
         }
-    }
-
-    /// Everything, as one change.
-    fn first(&mut self, reporter: &Reporter) -> Vec<Change> {
-        self.next(reporter);
-        vec![Change::Replace(Box::new(self.merged.listing()))]
-    }
-
-    /// What changed since the last time.
-    fn next(&mut self, reporter: &Reporter) -> Vec<Change> {
-        let (merged, problems) = merge(&self.files, &self.node_name);
-        let changes = merged.changes_since(&self.merged);
-        self.merged = merged;
-        self.report(problems, reporter);
-        changes
     }
 
     /// Reads the files that changed, and forgets those that are gone.
     fn scan(&mut self) {
         let Some(scan) = self.directory.scan() else { return };
-        self.files.retain(|path, _| scan.present.contains(path));
+        let gone = self.merged.paths().filter(|path| !scan.present.contains(*path));
+        for path in gone.map(Path::to_owned).collect::<Vec<_>>() {
+            self.merged.remove(&path);
+        }
         self.bad.retain(|path, _| scan.present.contains(path));
         for (path, text) in scan.read {
             let content = match text {
@@ -130,7 +108,7 @@ impl Manifests {
             match content {
                 Ok(content) => {
                     self.bad.remove(&path);
-                    self.files.insert(path, content);
+                    self.merged.put(&path, content);
                 }
                 Err(bad) => {
                     self.bad.insert(path, bad);
@@ -139,7 +117,7 @@ impl Manifests {
         }
     }
 
-    fn report(&self, problems: Vec<merge::Problem>, reporter: &Reporter) {
+    fn report(&self, reporter: &Reporter) {
         let mut failures = BTreeMap::new();
         let mut add = |path: PathBuf, mut line: u64, error: Error| {
             // Two problems of one line: the second counts as the next line's.
@@ -155,7 +133,7 @@ impl Manifests {
             let (line, error) = bad.told(path);
             add(path.clone(), line, error);
         }
-        for (path, line, problem) in problems {
+        for (path, line, problem) in self.merged.problems() {
             add(path.clone(), line, Error::Manifest { path, line, problem });
         }
         reporter.files(failures);
