@@ -91,13 +91,13 @@ pub enum LoadError {
         program: &'static str,
     },
     /// The verifier refused a program, or it could not be described.
-    #[error("cannot load program {program}: {source}")]
+    #[error("cannot load program {program}: {}; RUST_LOG=debug has the verifier's whole log", last_words(&answer.to_string()))]
     Program {
         /// The program's name.
         program: &'static str,
-        /// aya's answer, with the verifier's words.
-        #[source]
-        source: ProgramError,
+        /// aya's answer, with the verifier's words: up to thousands of lines, so it is no
+        /// `source` that every report would print.
+        answer: ProgramError,
     },
     /// A program could not be pinned.
     #[error("cannot pin program {program}: {source}")]
@@ -159,5 +159,42 @@ fn holder(pid: Option<u32>) -> String {
     match pid {
         Some(pid) => format!("process {pid}"),
         None => "a process of another PID namespace".to_owned(),
+    }
+}
+
+/// What failed, and the end of the verifier's log, which says why.
+fn last_words(answer: &str) -> String {
+    let (what, log) = answer.split_once(". Verifier output: ").unwrap_or((answer, ""));
+    let lines: Vec<_> = log.lines().filter(|line| !is_statistics(line)).collect();
+    let last = lines.get(lines.len().saturating_sub(2)..).unwrap_or_default();
+    [&[what], last].concat().join("; ")
+}
+
+/// The verifier ends with how long it took.
+fn is_statistics(line: &str) -> bool {
+    let starts = ["verification time", "stack depth", "processed ", ":"];
+    line.trim().is_empty() || starts.iter().any(|start| line.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_verifiers_log_is_what_people_see() {
+        let answer =
+            "the BPF_PROG_LOAD syscall returned Invalid argument. Verifier output: 0: R1=ctx()
+1: (b7) r1 = 6
+58: (95) exit
+At program exit the register R0 should have been in [0, 1]
+verification time 1608 usec
+stack depth 128+64
+processed 350 insns (limit 1000000)
+: Invalid argument (os error 22)";
+        assert_eq!(
+            last_words(answer),
+            "the BPF_PROG_LOAD syscall returned Invalid argument; 58: (95) exit; At program exit the register R0 should have been in [0, 1]"
+        );
+        assert_eq!(last_words("no such program"), "no such program");
     }
 }

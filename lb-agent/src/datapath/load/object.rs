@@ -98,7 +98,10 @@ pub(super) fn load_programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<Vec<Program>
             }
             Ok(program.fd()?.as_fd().try_clone_to_owned()?)
         };
-        let fd = loaded().map_err(|source| LoadError::Program { program: name, source })?;
+        let fd = loaded().map_err(|answer| {
+            tracing::debug!(program = name, %answer, "the verifier's log");
+            LoadError::Program { program: name, answer }
+        })?;
         let path = pins.program(Stage::Building, name);
         syscall::object_pin(&fd, &path).map_err(file("pin", path))?;
         describe(hook, fd)
@@ -118,7 +121,7 @@ pub(super) fn open_programs(pins: &Pins, stage: Stage) -> Option<Vec<Program>> {
 fn describe(hook: &'static Hook, fd: OwnedFd) -> Result<Program, LoadError> {
     let described = syscall::describe_program(&fd).map_err(|error| LoadError::Program {
         program: hook.name,
-        source: ProgramError::IOError(error),
+        answer: ProgramError::IOError(error),
     })?;
     Ok(Program { hook, fd, id: described.id })
 }
