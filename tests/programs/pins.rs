@@ -4,6 +4,7 @@
 use std::{fs, net::Ipv4Addr, os::unix::fs::symlink, time::Duration};
 
 use lab::{
+    cgroup,
     driver::Driver,
     wait,
     wire::{Family, Kind, Sock},
@@ -177,6 +178,21 @@ fn pins_of_another_layout_serve_until_ours_are_attached_and_then_go() {
     assert_eq!(ids(bed.links()), ids(before), "the links were taken over");
     connect(&pod);
     await_load(&agent, 1);
+}
+
+#[test]
+fn a_cgroup_that_was_made_anew_is_attached_again() {
+    let bed = Bed::new();
+    let (agent, pod) = serving(&bed);
+    drop((agent, pod));
+    cgroup::remove(&bed.place.cgroup).unwrap();
+    cgroup::create(&bed.place.cgroup).unwrap();
+
+    let (agent, pod) = serving(&bed);
+    assert_eq!(*agent.outcome(), Outcome::Unchanged);
+    connect(&pod);
+    let cgroup = Cgroup::open(&bed.place.cgroup).unwrap();
+    assert!(bed.links().iter().all(|(_, link)| link.cgroup == cgroup.id()));
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn the_canary_is_reached_and_leaves_no_trace() {
     run(&bed, &mut agent).unwrap();
     assert_eq!(agent.dump().unwrap(), before);
     assert_eq!(agent.load(SMALL.backends - 1), 0);
+    assert_eq!(agent.writes(), 0, "the canary is no change");
 }
 
 #[test]

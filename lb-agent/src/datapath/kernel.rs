@@ -27,7 +27,10 @@ mod batch;
 pub struct Kernel {
     loader: Loader,
     generation: Generation,
+    /// Writes to maps of earlier generations.
     writes: u64,
+    /// Of all writes, those that were not a plan's.
+    aside: u64,
 }
 
 impl Kernel {
@@ -40,7 +43,7 @@ impl Kernel {
         }
         let generation = loader.build(wanted)?;
         say(&generation.outcome);
-        Ok(Self { loader, generation, writes: 0 })
+        Ok(Self { loader, generation, writes: 0, aside: 0 })
     }
 
     /// Makes the programs run: attaches them or puts them in the place of those that run.
@@ -78,6 +81,14 @@ impl Kernel {
     pub fn programs(&self) -> impl Iterator<Item = u32> {
         self.generation.program_ids()
     }
+
+    /// Executes ops that belong to no plan and are undone again: no writes, as the count goes.
+    pub(super) fn apply_aside(&mut self, ops: &[Op]) -> Result<(), Failed> {
+        let before = self.generation.maps.writes();
+        let result = self.apply(ops);
+        self.aside += self.generation.maps.writes() - before;
+        result
+    }
 }
 
 impl Datapath for Kernel {
@@ -108,7 +119,7 @@ impl Datapath for Kernel {
     }
 
     fn writes(&self) -> u64 {
-        self.writes + self.generation.maps.writes()
+        self.writes + self.generation.maps.writes() - self.aside
     }
 
     fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error> {

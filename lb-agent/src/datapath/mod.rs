@@ -84,6 +84,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether a map has no room: trying again helps only after something was removed.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Map { source, .. } => source.raw_os_error() == Some(libc::E2BIG),
+            Self::Grace { .. } => false,
+        }
+    }
+}
+
 /// The larger of two sizes, map by map.
 pub fn at_least(have: &Capacities, wanted: &Capacities) -> Capacities {
     Capacities {

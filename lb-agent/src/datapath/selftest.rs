@@ -92,7 +92,7 @@ pub fn run(kernel: &mut Kernel) -> Result<(), SelfTestError> {
     if !has_room(kernel) {
         return Err(SelfTestError::NoRoom);
     }
-    let placed = kernel.apply(&place(&kernel.capacities(), canary));
+    let placed = kernel.apply_aside(&place(&kernel.capacities(), canary));
     let dialled = match placed {
         Ok(()) => {
             let answer = dial(kernel.loader().cgroup(), canary);
@@ -100,7 +100,7 @@ pub fn run(kernel: &mut Kernel) -> Result<(), SelfTestError> {
         }
         Err(source) => Err(SelfTestError::Place { source }),
     };
-    let removed = kernel.apply(&remove(&kernel.capacities(), canary));
+    let removed = kernel.apply_aside(&remove(&kernel.capacities(), canary));
     let peer = dialled?;
     removed.map_err(|source| SelfTestError::Place { source })?;
     if peer == SocketAddr::V4(canary) {

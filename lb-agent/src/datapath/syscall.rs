@@ -274,7 +274,11 @@ pub fn membarrier() -> bool {
 /// Runs a function in a child process that first enters a cgroup, and gives its answer.
 ///
 /// The child is a copy of one thread of ours: the function must not allocate, lock or
-/// panic. Its answer is -1 if it could not enter the cgroup.
+/// panic.
+///
+/// # Errors
+///
+/// Those of fork(2); `PermissionDenied` if the child could not enter the cgroup.
 pub fn in_cgroup(processes: &File, function: impl FnOnce() -> i64) -> io::Result<i64> {
     let (mut answers, answer) = io::pipe()?;
     // SAFETY: the child calls what is safe after a fork only: write(2), the caller's
@@ -282,7 +286,7 @@ pub fn in_cgroup(processes: &File, function: impl FnOnce() -> i64) -> io::Result
     let child = unsafe { libc::fork() };
     if child == 0 {
         let entered = (&*processes).write_all(b"0").is_ok();
-        let word = if entered { function() } else { -1 };
+        let word = if entered { function() } else { NOT_ENTERED };
         let _parent_is_gone = (&answer).write_all(&word.to_ne_bytes());
         // SAFETY: ends the process without running anything of the parent's.
         unsafe { libc::_exit(0) };
@@ -295,7 +299,13 @@ pub fn in_cgroup(processes: &File, function: impl FnOnce() -> i64) -> io::Result
     let read = answers.read_exact(&mut word);
     // SAFETY: the child is ours and nobody else waits for it; no status is stored.
     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
-    read.map(|()| i64::from_ne_bytes(word))
+    match read.map(|()| i64::from_ne_bytes(word))? {
+        NOT_ENTERED => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "a child process could not enter the cgroup",
+        )),
+        answer => Ok(answer),
+    }
 }
 
 /// The cookie of the network namespace that the caller is in. Linux 5.14.
@@ -400,6 +410,8 @@ pub const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 /// In [`Attached::flags`]: programs of the cgroup's children run as well.
 pub const BPF_F_ALLOW_MULTI: u32 = 2;
 
+/// No function answers so.
+const NOT_ENTERED: i64 = i64::MIN;
 const BYTES_PER_INSTRUCTION: u32 = 8;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
