@@ -49,15 +49,12 @@ proptest! {
         let mut files = BTreeMap::new();
         for (at, objects) in steps {
             let path = Path::new(FILES[at]);
-            match objects {
-                Some(objects) => {
-                    merged.put(path, parse(&text(&objects)).unwrap());
-                    files.insert(path, objects);
-                }
-                None => {
-                    merged.remove(path);
-                    files.remove(path);
-                }
+            if let Some(objects) = objects {
+                merged.put(path, parse(&text(&objects)).unwrap());
+                files.insert(path, objects);
+            } else {
+                merged.remove(path);
+                files.remove(path);
             }
             for change in merged.take_changes() {
                 prop_assert!(!snapshot.apply(change).is_empty());
