@@ -12,13 +12,17 @@ use std::{
     ffi::OsString,
     fs::{self, File, Metadata},
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::source::error::Error;
 
@@ -26,6 +30,8 @@ use crate::source::error::Error;
 pub(super) struct Directory {
     path: PathBuf,
     events: EventStream<[u8; EVENT_BYTES]>,
+    /// The same events, to ask the kernel whether there are any.
+    queue: OwnedFd,
     /// The watch of the directory itself.
     watch: Option<WatchDescriptor>,
     /// Which directory that watch is of: device and inode; `None` once it is gone.
@@ -67,10 +73,12 @@ impl Directory {
         let parent = absolute.parent().unwrap_or(&absolute);
         let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
         inotify.watches().add(parent, mask).map_err(unfollowed)?;
+        let queue = inotify.as_fd().try_clone_to_owned().map_err(unfollowed)?;
         let events = inotify.into_event_stream([0; EVENT_BYTES]).map_err(unfollowed)?;
         let mut directory = Self {
             path: absolute.clone(),
             events,
+            queue,
             watch: None,
             identity: None,
             writing: BTreeSet::new(),
@@ -113,11 +121,11 @@ impl Directory {
     }
 
     /// Looks at the directory; `None` if it cannot be read, so that what is known stays.
-    pub(super) fn scan(&mut self) -> Option<Scan> {
+    pub(super) async fn scan(&mut self) -> Option<Scan> {
         loop {
-            self.drain();
+            self.drain().await;
             let found = self.follow().and_then(|()| self.look());
-            let scan = match found {
+            let mut scan = match found {
                 Ok(scan) => scan,
                 Err(error) => {
                     self.missing = Some(error);
@@ -125,11 +133,12 @@ impl Directory {
                 }
             };
             self.missing = None;
-            // A file that was written to while it was read is read again when it is closed.
-            if self.drain() {
+            // A file that was changed while it was read is read again.
+            if self.drain().await {
                 self.forget(&scan);
                 continue;
             }
+            self.leave_unfinished(&mut scan);
             return Some(scan);
         }
     }
@@ -153,12 +162,24 @@ impl Directory {
     }
 
     /// Takes every event that is there; true if one may matter.
-    fn drain(&mut self) -> bool {
+    async fn drain(&mut self) -> bool {
         let mut matters = false;
-        while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
+        loop {
+            let event = match self.events.next().now_or_never() {
+                Some(event) => event,
+                // The runtime has not been told yet of what the kernel has.
+                None if self.has_events() => self.events.next().await,
+                None => return matters,
+            };
+            let Some(Ok(event)) = event else { return matters };
             matters |= self.note(&event);
         }
-        matters
+    }
+
+    /// Whether the kernel has events that were not read.
+    fn has_events(&self) -> bool {
+        let mut queue = [PollFd::new(self.queue.as_fd(), PollFlags::POLLIN)];
+        poll(&mut queue, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Takes up one event; true if a look at the directory may find something new.
@@ -219,6 +240,19 @@ impl Directory {
         }
         self.stamps.retain(|path, _| scan.present.contains(path));
         Ok(scan)
+    }
+
+    /// Takes out of a look what somebody began to write to meanwhile: it may be half of a
+    /// file, and is read when it is closed.
+    fn leave_unfinished(&mut self, scan: &mut Scan) {
+        let Self { writing, stamps, .. } = self;
+        scan.read.retain(|(path, _)| {
+            let unfinished = path.file_name().is_some_and(|name| writing.contains(name));
+            if unfinished {
+                stamps.remove(path);
+            }
+            !unfinished
+        });
     }
 
     /// Makes the next look read again what this one read.

@@ -75,7 +75,7 @@ impl Manifests {
 
     /// Sends the directory's objects, then each change, until the receiver ends.
     pub(super) async fn run(mut self, messages: mpsc::Sender<Message>, reporter: Reporter) {
-        self.scan();
+        self.scan().await;
         // Everything, as one change.
         self.merged.take_changes();
         let mut changes = vec![Change::Replace(Box::new(self.merged.listing()))];
@@ -87,14 +87,14 @@ impl Manifests {
                 }
             }
             self.directory.changed().await;
-            self.scan();
+            self.scan().await;
             changes = self.merged.take_changes();
         }
     }
 
     /// Reads the files that changed, and forgets those that are gone.
-    fn scan(&mut self) {
-        let Some(scan) = self.directory.scan() else { return };
+    async fn scan(&mut self) {
+        let Some(scan) = self.directory.scan().await else { return };
         let gone = self.merged.paths().filter(|path| !scan.present.contains(*path));
         for path in gone.map(Path::to_owned).collect::<Vec<_>>() {
             self.merged.remove(&path);
