@@ -73,6 +73,18 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Whether a flag, file or address of the command line is to blame.
+    pub const fn is_usage(&self) -> bool {
+        match self {
+            Self::Source(error) => error.is_usage(),
+            Self::Load(error) => error.is_usage(),
+            Self::Bind(_) | Self::NestedCgroup { .. } => true,
+            Self::NoCgroup | Self::Process { .. } => false,
+        }
+    }
+}
+
 /// Runs until SIGTERM or SIGINT. The kernel programs go on without the agent.
 pub fn run(config: Config) -> Result<(), RunError> {
     let runtime = Builder::new_multi_thread()

@@ -144,6 +144,11 @@ impl LoadError {
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Copy { .. } | Self::Map { .. })
     }
+
+    /// Whether a directory that was given is to blame.
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::NoBpffs { .. } | Self::DottedPath { .. } | Self::Cgroup { .. })
+    }
 }
 
 /// A file error with its place.
