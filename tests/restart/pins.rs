@@ -47,6 +47,13 @@ pub(crate) fn tables(bpf_root: &Path) -> BTreeMap<String, String> {
     hashes.into_iter().chain(arrays).collect()
 }
 
+/// What NAMES holds, as bpftool prints its bytes.
+pub(crate) fn names(bpf_root: &Path) -> String {
+    let pins = files(bpf_root);
+    let pin = pins.iter().find(|path| path.ends_with("maps/NAMES")).unwrap();
+    bpftool(&["map", "dump", "pinned", &pin.to_string_lossy()]).to_string()
+}
+
 /// The kernel's ids of all pinned objects of a kind: `map`, `prog` or `link`.
 pub(crate) fn ids(bpf_root: &Path, kind: &str, folder: &str) -> Vec<u64> {
     let inside = |path: &PathBuf| path.parent().is_some_and(|dir| dir.ends_with(folder));

@@ -33,6 +33,11 @@ fn a_restart_that_finds_no_change_writes_nothing() {
     exposed[4].withdraw().unwrap();
     served.await_gone(&vip(Family::V4, 14).to_string()).unwrap();
     let node = served.node().unwrap().clone();
+    // The last write of a removal comes a grace period after the frontend is gone.
+    wait::until(Duration::from_secs(10), "the withdrawn Service's name to be removed", || {
+        !pins::names(&node.bpf_root).contains(&as_bytes("web-14"))
+    })
+    .unwrap();
     let before = pins::tables(&node.bpf_root);
     assert!(before["FRONTENDS4"].contains("value"), "{}", before["FRONTENDS4"]);
     let programs = served.agent.programs().unwrap();
@@ -113,4 +118,10 @@ fn unload_leaves_nothing() {
     assert!(driver.ask(ask).is_err());
     // Once more there is nothing to remove, which is no error.
     assert_eq!(served.agent.verb(&["unload"]).unwrap().code, Some(0));
+}
+
+/// Text as bpftool prints its bytes.
+fn as_bytes(text: &str) -> String {
+    let bytes: Vec<_> = text.bytes().map(|byte| format!("\"{byte:#04x}\"")).collect();
+    bytes.join(",")
 }

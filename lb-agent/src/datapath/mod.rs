@@ -14,7 +14,6 @@ pub mod maps;
 pub mod probe;
 pub mod selftest;
 pub mod syscall;
-#[cfg(feature = "trace-datapath")]
 pub mod trace;
 pub mod view;
 pub mod wire;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The tracing build: what the kernel programs log goes to the agent's own log.
+#![cfg(feature = "trace-datapath")]
 
 use std::io;
 
