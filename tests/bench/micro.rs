@@ -26,8 +26,7 @@ pub(crate) fn run() -> Result<Option<Section>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    command.args(["bench", "--quiet", "--workspace", "--exclude", "lb-ebpf", "--benches"]);
-    command.args(["--", "--bench"]);
+    command.args(["bench", "--quiet", "--workspace", "--exclude", "lb-ebpf", "--bench", "plan"]);
     let output = command.output().context("starting `cargo bench`")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`cargo bench` failed: {}", errors.trim());
