@@ -64,13 +64,36 @@ impl Screen {
         }
     }
 
+    /// A table as it is, but for the columns on the right that do not fit. Tables apart by an
+    /// empty line have widths of their own.
+    pub(crate) fn table(&self, text: &str) {
+        for (index, part) in text.trim_end().split("\n\n").enumerate() {
+            if index > 0 {
+                self.line("");
+            }
+            self.block(&narrow(part));
+        }
+    }
+
+    /// Text whose long lines go on below, further in.
+    pub(crate) fn prose(&self, text: &str) {
+        for line in text.lines() {
+            let margin = line.len() - line.trim_start().len();
+            let pad = " ".repeat(margin);
+            for (index, part) in wrap(line.trim_start()).iter().enumerate() {
+                self.line(&format!("{pad}{}{part}", if index > 0 { "    " } else { "" }));
+            }
+        }
+    }
+
     /// Ends a step: what it proved, or why it did not.
     pub(crate) fn verdict(&mut self, proves: &str, outcome: &Result<()>) {
         match outcome {
             Ok(()) => self.marked(Ink::Green, "proved: ", proves),
             Err(error) => {
                 self.failures += 1;
-                self.marked(Ink::Red, "NOT PROVED: ", &format!("{proves} -- {error:#}"));
+                let why: String = format!("{error:#}").chars().take(LONGEST_ERROR).collect();
+                self.marked(Ink::Red, "NOT PROVED: ", &format!("{proves} -- {why}"));
             }
         }
     }
@@ -129,7 +152,7 @@ fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let fits = |line: &String| {
-            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= WIDTH - 2
+            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= WIDTH - 6
         };
         match lines.last_mut() {
             Some(line) if fits(line) => {
@@ -144,6 +167,24 @@ fn wrap(text: &str) -> Vec<String> {
     lines
 }
 
+/// A table without the columns on the right that would pass the width.
+fn narrow(table: &str) -> String {
+    let header: Vec<char> = table.lines().next().unwrap_or_default().chars().collect();
+    // Where a column begins: a letter after two spaces or more.
+    let begins = header.windows(3).enumerate().filter_map(|(index, marks)| {
+        matches!(marks, [' ', ' ', mark] if *mark != ' ').then_some(index + 2)
+    });
+    let widest = table.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+    let fits = |end: &usize| {
+        let cut =
+            |line: &str| line.chars().take(*end).collect::<String>().trim_end().chars().count();
+        table.lines().all(|line| cut(line) <= WIDTH)
+    };
+    let end = begins.chain([widest]).rfind(fits).unwrap_or(widest);
+    let cut = |line: &str| line.chars().take(end).collect::<String>().trim_end().to_owned();
+    table.lines().map(cut).collect::<Vec<_>>().join("\n")
+}
+
 /// A line that fits; what is cut off leaves a mark.
 fn cut(line: &str) -> String {
     if line.chars().count() <= WIDTH {
@@ -156,6 +197,8 @@ fn cut(line: &str) -> String {
 const INDENT: &str = "   ";
 /// Characters of a line after the indent: 100 columns in all.
 const WIDTH: usize = 97;
+/// Characters of an error that are worth reading here.
+const LONGEST_ERROR: usize = 800;
 
 #[cfg(test)]
 mod tests {
@@ -167,6 +210,17 @@ mod tests {
         let lines = wrap(&text);
         assert!(lines.iter().all(|line| line.len() <= WIDTH), "{lines:?}");
         assert_eq!(lines.join(" "), text);
+    }
+
+    #[test]
+    fn a_wide_table_loses_whole_columns() {
+        let table = format!("NAME    A      {0}  LAST\nx       1      {0}  2", "y".repeat(80));
+        let narrowed = narrow(&table);
+        assert_eq!(
+            narrowed.lines().next().unwrap().trim_end(),
+            format!("NAME    A      {}", "y".repeat(80))
+        );
+        assert_eq!(narrow("A  B\n1  2"), "A  B\n1  2");
     }
 
     #[test]

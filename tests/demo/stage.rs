@@ -33,7 +33,7 @@ pub(crate) struct Stage {
     keep: bool,
     /// ClusterIPs of Service `web`, by family.
     web: [IpAddr; 2],
-    /// The IPv4 ClusterIP of Service `nobody-home`, which has no endpoint.
+    /// The IPv4 ClusterIP of Service `idle`, which has no endpoint.
     empty: IpAddr,
     /// A process in `pod-1-1` that opens sockets.
     driver: Driver,
@@ -225,7 +225,7 @@ fn publish_files(lab: &Lab) -> Result<(Origin, [IpAddr; 2], IpAddr)> {
         ([web4.parse::<IpAddr>()?, web6.parse::<IpAddr>()?], empty4.parse()?);
     let ports = Port::both(PORT, TARGET);
     let exposed = manifests.expose(lab, objects::service("web", &web, &ports), &lab.pods())?;
-    manifests.expose(lab, objects::service("nobody-home", &[empty], &ports), &[])?;
+    manifests.expose(lab, objects::service("idle", &[empty], &ports), &[])?;
     Ok((Origin::Manifests(Box::new(exposed)), web, empty))
 }
 

@@ -106,10 +106,8 @@ fn peers(screen: &mut Screen, stage: &mut Stage) -> Result<()> {
         let to = stage.web(family);
         let answer = remote_answer(stage, &AskSpec::tcp(to), &client)?;
         let peer = answer.peer.context("a connected socket without a peer")?;
-        screen.block(&format!(
-            "connect({to})   getpeername() = {peer}   {} saw {}",
-            answer.echo.pod, answer.echo.client
-        ));
+        screen.block(&format!("connect({to})   getpeername() = {peer}"));
+        screen.block(&format!("    {} saw its client as {}", answer.echo.pod, answer.echo.client));
         ensure!(peer == to, "getpeername() said {peer}, not {to}");
         let local = client.address(family);
         let seen = answer.echo.client;
@@ -201,7 +199,10 @@ fn remote_answer(stage: &Stage, ask: &AskSpec, client: &Place) -> Result<Answer>
 fn verb(screen: &Screen, stage: &Stage, words: &[&str], code: i32) -> Result<String> {
     screen.command(&format!("lb-agent {}", words.join(" ")));
     let printed = stage.agent()?.verb(words)?;
-    screen.block(printed.stdout.trim_end());
+    match words {
+        ["show", ..] => screen.table(&printed.stdout),
+        _ => screen.prose(&printed.stdout),
+    }
     ensure!(
         printed.code == Some(code),
         "exit code {:?} instead of {code}; {}",

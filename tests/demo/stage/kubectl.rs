@@ -18,7 +18,7 @@ use lab::{
 use crate::screen::Screen;
 
 /// Makes a Deployment whose pods are the lab's, and two Services; gives the ClusterIPs of
-/// `web` and the IPv4 one of `nobody-home`.
+/// `web` and the IPv4 one of `idle`.
 pub(super) fn publish(
     screen: &mut Screen,
     cluster: &Cluster,
@@ -36,10 +36,10 @@ pub(super) fn publish(
     screen.block(&cluster.kubectl_apply(SERVICES)?);
     show(screen, cluster, &["get", "services,endpointslices"])?;
     let ips = |name| addresses(cluster, name);
-    let (web, empty) = (ips("web")?, ips("nobody-home")?);
+    let (web, empty) = (ips("web")?, ips("idle")?);
     Ok((
         [*web.first().context("web has no ClusterIP")?, *web.get(1).context("web has no IPv6")?],
-        *empty.first().context("nobody-home has no ClusterIP")?,
+        *empty.first().context("idle has no ClusterIP")?,
     ))
 }
 
@@ -55,9 +55,11 @@ pub(super) fn forget(cluster: &Cluster, pod: &Pod) -> Result<()> {
     cluster.forget_pod(&object_of(cluster, pod)?)
 }
 
-/// The kubeconfig of a user that may do what an agent may.
+/// The kubeconfig of a user with the rights of the deployment in `deploy/`, and no others.
 pub(super) fn agent_user(cluster: &Cluster) -> Result<PathBuf> {
-    cluster.kubectl_apply(ROLE)?;
+    let role = DEPLOYMENT.split("\n---\n").find(|object| object.contains("kind: ClusterRole\n"));
+    let role = role.context("deploy/sluice.yaml has no ClusterRole")?;
+    cluster.kubectl_apply(&format!("{role}\n---{BINDING}"))?;
     Ok(cluster.kubeconfig(User::Agent))
 }
 
@@ -73,7 +75,7 @@ pub(super) fn nothing_left(id: &RunId) -> Result<()> {
 /// Runs kubectl and shows what it prints.
 fn show(screen: &mut Screen, cluster: &Cluster, args: &[&str]) -> Result<()> {
     screen.command(&format!("kubectl {}", args.join(" ")));
-    screen.block(&cluster.kubectl(args.iter().copied())?);
+    screen.table(&cluster.kubectl(args.iter().copied())?);
     Ok(())
 }
 
@@ -111,27 +113,22 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: { name: nobody-home }
+metadata: { name: idle }
 spec:
   selector: { app: nobody }
   ports:
     - { name: tcp, protocol: TCP, port: 80, targetPort: 8080 }
 ";
 
-/// What the agent reads.
-const ROLE: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: { name: lb-agent }
-rules:
-  - { apiGroups: [''], resources: [services, nodes], verbs: [get, list, watch] }
-  - { apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch] }
-  - { apiGroups: ['', events.k8s.io], resources: [events], verbs: [create, patch, update] }
----
+/// What a cluster gets.
+const DEPLOYMENT: &str = include_str!("../../../deploy/sluice.yaml");
+
+/// The role of [`DEPLOYMENT`] for the user that the lab's agents are.
+const BINDING: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: { name: lb-agent }
-roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: lb-agent }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: sluice }
 subjects:
   - { apiGroup: rbac.authorization.k8s.io, kind: User, name: lb-agent }
 ";
