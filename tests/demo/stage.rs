@@ -56,7 +56,7 @@ impl Stage {
         let lab = Lab::builder();
         let lab = if keep { lab.keep() } else { lab }.start()?;
         screen.say(&format!(
-            "lab {} is up after {:.1} s: 2 nodes, 4 pods that answer HTTP and UDP on port {TARGET}, \
+            "lab {} is up after {:.2} s: 2 nodes, 4 pods that answer HTTP and UDP on port {TARGET}, \
              a client outside; each is a network namespace and a cgroup",
             lab.id(),
             started.elapsed().as_secs_f64()

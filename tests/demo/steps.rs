@@ -32,7 +32,7 @@ pub(crate) struct Step {
 pub(crate) const ALL: &[Step] = &[
     Step {
         title: "What the kernel was told",
-        proves: "the agent turned objects into map entries: both families, both protocols, 4 endpoints",
+        proves: "the agent turned objects into map entries: IPv4 and IPv6, TCP and UDP, 4 endpoints",
         show: services,
     },
     Step {
