@@ -393,6 +393,16 @@ fn address<T>(pointer: *const T) -> u64 {
     pointer.addr() as u64
 }
 
+/// Gives memory that has been freed back to the kernel. glibc keeps what a list of all
+/// objects took on its way, about a third of what the agent needs afterwards.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call touches no memory that is in use, and any thread may make it.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// A descriptor as bpf(2) wants it.
 fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()

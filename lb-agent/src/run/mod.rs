@@ -25,7 +25,7 @@ use crate::{
         cgroup,
         kernel::Kernel,
         load::{LoadError, Options},
-        selftest,
+        selftest, syscall,
     },
     model::issue::Issue,
     observe::{
@@ -143,7 +143,10 @@ fn attach(kernel: &mut Kernel) -> Result<(), String> {
     kernel.attach().map_err(|error| error.to_string())?;
     #[cfg(feature = "trace-datapath")]
     crate::datapath::trace::follow(kernel).map_err(|error| error.to_string())?;
-    task::block_in_place(|| selftest::run(kernel)).map_err(|error| error.to_string())
+    task::block_in_place(|| selftest::run(kernel)).map_err(|error| error.to_string())?;
+    // Every object of the cluster has passed through the heap by now.
+    syscall::trim_heap();
+    Ok(())
 }
 
 /// The cgroup that programs attach to, which must be the root unless somebody insists.
