@@ -393,8 +393,20 @@ fn address<T>(pointer: *const T) -> u64 {
     pointer.addr() as u64
 }
 
-/// Gives memory that has been freed back to the kernel. glibc keeps what a list of all
-/// objects took on its way, about a third of what the agent needs afterwards.
+/// Has the heap keep little of what is freed. glibc gives each thread a heap of its own, and
+/// none of them gives back what a list of all objects took on its way. To be called before
+/// the first thread starts.
+pub fn keep_heap_small() {
+    #[cfg(target_env = "gnu")]
+    for (option, value) in [(libc::M_ARENA_MAX, 1), (libc::M_TRIM_THRESHOLD, 128 * 1024)] {
+        // SAFETY: the call takes two numbers, and no other thread allocates yet.
+        unsafe {
+            libc::mallopt(option, value);
+        }
+    }
+}
+
+/// Gives memory that has been freed in the middle of the heap back to the kernel.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call touches no memory that is in use, and any thread may make it.

@@ -87,6 +87,7 @@ impl RunError {
 
 /// Runs until SIGTERM or SIGINT. The kernel programs go on without the agent.
 pub fn run(config: Config) -> Result<(), RunError> {
+    syscall::keep_heap_small();
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
