@@ -81,14 +81,20 @@ enum Inside {
     Partner,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    match args.inside {
-        Some(Inside::Probe) => probe::inside::run()?,
-        Some(Inside::Partner) => probe::partner::run()?,
-        None => measure(&args)?,
+    let outcome = match args.inside {
+        Some(Inside::Probe) => probe::inside::run(),
+        Some(Inside::Partner) => probe::partner::run(),
+        None => measure(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The whole benchmark.

@@ -30,8 +30,16 @@ struct Args {
     keep: bool,
 }
 
-fn main() -> Result<ExitCode> {
-    let Args { cluster, keep } = Args::parse();
+fn main() -> ExitCode {
+    run(&Args::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The whole show.
+fn run(args: &Args) -> Result<ExitCode> {
+    let Args { cluster, keep } = *args;
     if let Some(why) = lab::missing() {
         bail!("{why}");
     }
