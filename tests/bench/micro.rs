@@ -51,7 +51,10 @@ fn section(medians: &[Median]) -> Option<Section> {
         lines.push(Line::new(name, "µs", sizes.iter().map(of).collect()));
         let ends = sizes.first().and_then(of).zip(sizes.last().and_then(of));
         if let Some((small, large)) = ends.filter(|_| sizes.len() > 1) {
-            let ratio = vec![Some(large / small)];
+            let mut ratio = vec![None; sizes.len()];
+            if let Some(first) = ratio.first_mut() {
+                *first = Some(large / small);
+            }
             // Only what follows one change must not grow with the cluster.
             let one_change = name.contains("change");
             let line = Line::new(&format!("{name}, largest by smallest"), "", ratio);
