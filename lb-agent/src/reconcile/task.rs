@@ -21,6 +21,7 @@ use crate::{
         health::Pulse,
         metrics::{Fill, SyncMetrics},
     },
+    source::chain,
 };
 
 /// Whom the loop tells how it fares.
@@ -254,17 +255,6 @@ async fn at(deadline: Option<Deadline>) {
 fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(7);
     (Duration::from_millis(100) * 2_u32.pow(doublings)).min(Duration::from_secs(10))
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Leftovers are taken away when no change came for so long: a grace period would make a

@@ -30,7 +30,7 @@ use self::{addresses::NodePortAddresses, batch::Batcher, status::Reporter};
 use crate::model::change::Change;
 
 pub use self::{
-    error::{Error, ManifestProblem, NetlinkError, Resource, Verb},
+    error::{Error, ManifestProblem, NetlinkError, Resource, Verb, chain},
     manifests::{Line, read as read_manifest},
     status::{Place, Status},
 };
