@@ -16,8 +16,8 @@ pub struct Backend {
     pub life: Life,
     /// The pod's address.
     pub address: Addr,
-    /// [`BackendFlags`].
-    pub flags: BackendFlags,
+    /// [`BackendFlags`], as the number that a dump of the map shows.
+    pub flags: u32,
     /// Always 0.
     pub _pad: u32,
 }
@@ -68,6 +68,18 @@ bitflags! {
 pub struct BackendLoad {
     /// Exact: returns to 0 when the last such socket is closed.
     pub sockets: u64,
+}
+
+impl Backend {
+    /// A backend from its parts.
+    pub const fn new(life: Life, address: Addr, flags: BackendFlags) -> Self {
+        Self { life, address, flags: flags.bits(), _pad: 0 }
+    }
+
+    /// Where it is.
+    pub const fn flags(&self) -> BackendFlags {
+        BackendFlags::from_bits_retain(self.flags)
+    }
 }
 
 impl Life {

@@ -15,8 +15,8 @@ pub struct Service {
     pub inside: SetWord,
     /// The set that clients outside the cluster get; equal to `inside` for a ClusterIP.
     pub outside: SetWord,
-    /// [`ServiceFlags`].
-    pub flags: ServiceFlags,
+    /// [`ServiceFlags`], as the number that a dump of the map shows.
+    pub flags: u32,
     /// Idle time after which a ClientIP pin lapses, in seconds; 0 without affinity.
     pub affinity_secs: u32,
     /// The service port's own number, shared by all its kinds of frontend and never
@@ -92,6 +92,14 @@ bitflags! {
         /// No frontend may name the record: its id and generation are those of the service
         /// port that had it last. For the agent: programs never get here.
         const FREE = 1 << 6;
+    }
+}
+
+impl Service {
+    /// What is special about the record.
+    #[inline(always)]
+    pub const fn flags(&self) -> ServiceFlags {
+        ServiceFlags::from_bits_retain(self.flags)
     }
 }
 

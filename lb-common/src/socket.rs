@@ -30,8 +30,8 @@ pub struct SocketRecord {
     /// Odd while a writer is at work, and different afterwards: a second thread on the
     /// same socket then takes nothing from the record.
     pub sequence: u8,
-    /// [`Held`].
-    pub held: Held,
+    /// [`Held`], as the number that a dump of the map shows.
+    pub held: u8,
     /// 1 once a socket whose place this is had to go to SOCKETS_OVER. Never cleared by a
     /// program, so that a miss costs one compare while it is 0.
     pub spilled: u8,
@@ -76,6 +76,13 @@ pub struct OverKey {
     pub index: u32,
     /// Always 0.
     pub _pad: u32,
+}
+
+impl SocketRecord {
+    /// Which parts are filled.
+    pub const fn held(&self) -> Held {
+        Held::from_bits_retain(self.held)
+    }
 }
 
 impl OverKey {

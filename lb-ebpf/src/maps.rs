@@ -14,7 +14,7 @@ use aya_ebpf::{
 use lb_common::{
     addr::Addr,
     affinity::{AffinityKey, AffinityPin, Member, MemberKey},
-    backend::{Backend, BackendFlags, BackendLoad, Life},
+    backend::{Backend, BackendLoad, Life},
     be::{Be16, Be32},
     config::Config,
     counter::Counter,
@@ -245,7 +245,7 @@ impl Maps for KernelMaps {
         Some(Backend {
             life: backend.load::<Life, { offset_of!(Backend, life) }>(),
             address: backend.load::<Addr, { offset_of!(Backend, address) }>(),
-            flags: backend.load::<BackendFlags, { offset_of!(Backend, flags) }>(),
+            flags: backend.load::<u32, { offset_of!(Backend, flags) }>(),
             _pad: 0,
         })
     }

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use lab::{
@@ -14,6 +15,8 @@ use lab::{
     driver::Driver,
     netns::{Batch, Netns},
     place::{Place, PlaceKind},
+    wait,
+    wire::{Family, Kind, Sock},
 };
 use lb_agent::datapath::{
     Datapath as _,
@@ -74,6 +77,16 @@ impl Bed {
         self.open_with(&SMALL)
     }
 
+    /// An agent that serves [`VIP`], and a pod with a listener at [`BACKEND`] behind it.
+    pub(crate) fn serving(&self) -> (Kernel, Driver, Sock) {
+        let mut agent = self.open().unwrap();
+        apply(&mut agent, &web());
+        agent.attach().unwrap();
+        let pod = self.driver();
+        let listener = listen(&pod);
+        (agent, pod, listener)
+    }
+
     /// Opens it with other sizes.
     pub(crate) fn open_with(&self, wanted: &Capacities) -> Result<Kernel, LoadError> {
         self.place.run(|| Kernel::open(&self.options, wanted)).unwrap()
@@ -100,9 +113,15 @@ impl Bed {
     }
 
     /// Runs bpftool; its words are cut at blanks.
-    pub(crate) fn bpftool(words: &str) {
+    pub(crate) fn bpftool(words: &str) -> String {
         let output = process::Command::new("bpftool").args(words.split(' ')).output().unwrap();
         assert!(output.status.success(), "bpftool {words}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A map as bpftool prints it, in JSON.
+    pub(crate) fn dump(&self, map: &str) -> String {
+        Self::bpftool(&format!("-j map dump pinned {}", self.pin("maps").join(map).display()))
     }
 }
 
@@ -125,6 +144,32 @@ impl Drop for Bed {
     }
 }
 
+/// A listener at [`BACKEND`].
+pub(crate) fn listen(pod: &Driver) -> Sock {
+    let listener = pod.bound(Kind::Tcp, BACKEND.into()).unwrap();
+    pod.listen(listener).unwrap();
+    listener
+}
+
+/// A connection that shows the ClusterIP it was made to.
+pub(crate) fn connect(pod: &Driver, to: (Ipv4Addr, u16)) -> Sock {
+    let client = pod.open(Kind::Tcp, Family::V4).unwrap();
+    pod.connect(client, to.into()).unwrap();
+    assert_eq!(pod.peer_name(client).unwrap(), to.into());
+    client
+}
+
+/// Waits until the backend of [`web`] is counted for so many sockets.
+pub(crate) fn await_load(agent: &Kernel, sockets: u64) {
+    let what = format!("a load of {sockets}");
+    wait::until(Duration::from_secs(5), &what, || agent.load(1) == sockets).unwrap();
+}
+
+/// [`VIP`] with [`BACKEND`] behind it; every index is 1.
+pub(crate) fn web() -> Vec<Op> {
+    cluster_ip(1, VIP, BACKEND, Protocol::TCP)
+}
+
 /// A ClusterIP with one backend, as ops in the order of a plan. All its indexes are `index`.
 pub(crate) fn cluster_ip(
     index: u32,
@@ -138,7 +183,7 @@ pub(crate) fn cluster_ip(
     let address4 = Be32 { bytes: backend.octets() };
     let slot = Slot { address4, port: backend_port, _pad: 0, backend: index, generation: 1 };
     let set = SetWord::new(index, 1, Algorithm::Random).unwrap();
-    let flags = ServiceFlags::from(FrontendKind::ClusterIp);
+    let flags = ServiceFlags::from(FrontendKind::ClusterIp).bits();
     let record = Service {
         inside: set,
         outside: set,
@@ -160,6 +205,11 @@ pub(crate) fn cluster_ip(
 pub(crate) fn apply(kernel: &mut Kernel, ops: &[Op]) {
     kernel.apply(ops).unwrap();
 }
+
+/// Where a ClusterIP is dialled.
+pub(crate) const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 1), 80);
+/// Where its backend listens.
+pub(crate) const BACKEND: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 8080);
 
 /// Sizes that are quick to make.
 pub(crate) const SMALL: Capacities = Capacities {

@@ -4,32 +4,22 @@
 
 use std::{
     env, fs,
-    net::Ipv4Addr,
     os::unix::fs::symlink,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use lab::{
-    driver::Driver,
-    wait,
-    wire::{Family, Kind, Sock},
-};
+use lab::{driver::Driver, wire::Sock};
 use lb_agent::datapath::{
     Datapath as _,
     kernel::Kernel,
     load::{Options, Outcome},
 };
-use lb_common::{
-    maps::{Capacities, LAYOUT_VERSION},
-    protocol::Protocol,
-};
+use lb_common::maps::{Capacities, LAYOUT_VERSION};
 
-use crate::bed::{Bed, SMALL, apply, cluster_ip};
+use crate::bed::{Bed, SMALL, VIP, await_load, connect};
 
-const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 1), 80);
-const BACKEND: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 8080);
 const ROOT: &str = "SLUICE_TEST_BPF_ROOT";
 const CGROUP: &str = "SLUICE_TEST_CGROUP";
 
@@ -80,9 +70,7 @@ fn disturb(bed: &Bed, pod: &Driver, listener: Sock, time: Duration) -> u32 {
 }
 
 fn ask(pod: &Driver, listener: Sock) {
-    let client = pod.open(Kind::Tcp, Family::V4).unwrap();
-    pod.connect(client, VIP.into()).unwrap();
-    assert_eq!(pod.peer_name(client).unwrap(), VIP.into());
+    let client = connect(pod, VIP);
     pod.close(client).unwrap();
     let (accepted, _) = pod.accept(listener).unwrap();
     pod.close(accepted).unwrap();
@@ -91,14 +79,9 @@ fn ask(pod: &Driver, listener: Sock) {
 #[test]
 fn killed_at_any_moment_the_next_start_goes_on() {
     let bed = Bed::new();
-    let mut agent = bed.open().unwrap();
-    apply(&mut agent, &cluster_ip(1, VIP, BACKEND, Protocol::TCP));
-    agent.attach().unwrap();
+    let (mut agent, pod, listener) = bed.serving();
     let tables = agent.dump().unwrap();
     drop(agent);
-    let pod = bed.driver();
-    let listener = pod.bound(Kind::Tcp, BACKEND.into()).unwrap();
-    pod.listen(listener).unwrap();
 
     // Another moment in each round, spread evenly by the golden ratio.
     let moments = (0..20_u64).map(|round| Duration::from_millis(20 + round * 618 % 1000));
@@ -114,5 +97,5 @@ fn killed_at_any_moment_the_next_start_goes_on() {
     drop(agent);
     let agent = bed.open().unwrap();
     assert_eq!(*agent.outcome(), Outcome::Unchanged);
-    wait::until(Duration::from_secs(5), "no socket to be counted", || agent.load(1) == 0).unwrap();
+    await_load(&agent, 0);
 }

@@ -1,61 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Starts over what earlier agents left: intact, older, damaged, of another layout.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::symlink, time::Duration};
+use std::{fs, os::unix::fs::symlink, time::Duration};
 
 use lab::{
-    cgroup,
-    driver::Driver,
-    wait,
-    wire::{Family, Kind, Sock},
+    cgroup, wait,
+    wire::{Family, Kind},
 };
 use lb_agent::datapath::{
     Datapath as _,
     cgroup::Cgroup,
-    kernel::Kernel,
     load::{self, HOOKS, LoadError, Outcome},
     syscall,
 };
-use lb_common::{maps, protocol::Protocol};
+use lb_common::maps;
 
-use crate::bed::{Bed, apply, cluster_ip};
-
-const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 1), 80);
-
-/// An agent that serves one ClusterIP, and a pod with a listener behind it.
-fn serving(bed: &Bed) -> (Kernel, Driver) {
-    let mut agent = bed.open().unwrap();
-    apply(&mut agent, &cluster_ip(1, VIP, (Ipv4Addr::LOCALHOST, 8080), Protocol::TCP));
-    agent.attach().unwrap();
-    let pod = bed.driver();
-    let listener = pod.bound(Kind::Tcp, bed.place.at(Family::V4, 8080)).unwrap();
-    pod.listen(listener).unwrap();
-    (agent, pod)
-}
-
-/// A connection through the ClusterIP.
-fn connect(pod: &Driver) -> Sock {
-    let client = pod.open(Kind::Tcp, Family::V4).unwrap();
-    pod.connect(client, VIP.into()).unwrap();
-    assert_eq!(pod.peer_name(client).unwrap(), VIP.into());
-    client
-}
-
-fn await_load(agent: &Kernel, sockets: u64) {
-    let what = format!("a load of {sockets}");
-    wait::until(Duration::from_secs(5), &what, || agent.load(1) == sockets).unwrap();
-}
+use crate::bed::{Bed, VIP, apply, await_load, connect, web};
 
 #[test]
 fn a_restart_that_finds_no_change_writes_nothing() {
     let bed = Bed::new();
-    let (mut agent, pod) = serving(&bed);
+    let (mut agent, pod, _listener) = bed.serving();
     let (links, tables) = (bed.links(), agent.dump().unwrap());
-    let client = connect(&pod);
+    let client = connect(&pod, VIP);
     assert!(agent.writes() > 0);
     drop(agent);
 
-    connect(&pod);
+    connect(&pod, VIP);
     let mut agent = bed.open().unwrap();
     assert_eq!(*agent.outcome(), Outcome::Unchanged);
     agent.attach().unwrap();
@@ -70,9 +41,9 @@ fn a_restart_that_finds_no_change_writes_nothing() {
 #[test]
 fn an_upgrade_replaces_programs_in_their_links_and_keeps_connections() {
     let bed = Bed::new();
-    let (agent, pod) = serving(&bed);
+    let (agent, pod, _listener) = bed.serving();
     let before = bed.links();
-    let client = connect(&pod);
+    let client = connect(&pod, VIP);
     drop(agent);
     fs::remove_file(bed.pin("build")).unwrap();
     symlink("another-build", bed.pin("build")).unwrap();
@@ -80,14 +51,14 @@ fn an_upgrade_replaces_programs_in_their_links_and_keeps_connections() {
     let mut agent = bed.open().unwrap();
     assert_eq!(*agent.outcome(), Outcome::Upgraded);
     assert_eq!(bed.links(), before, "what runs goes on running until the maps are filled");
-    connect(&pod);
+    connect(&pod, VIP);
     agent.attach().unwrap();
     for ((name, before), (_, after)) in before.into_iter().zip(bed.links()) {
         assert_eq!(before.id, after.id, "{name} was attached anew");
         assert_ne!(before.program, after.program, "{name} was not replaced");
     }
     assert_eq!(pod.peer_name(client).unwrap(), VIP.into());
-    connect(&pod);
+    connect(&pod, VIP);
     await_load(&agent, 3);
     pod.close(client).unwrap();
     await_load(&agent, 2);
@@ -98,7 +69,7 @@ fn an_upgrade_replaces_programs_in_their_links_and_keeps_connections() {
 fn a_generation_that_an_agent_left_unattached_is_taken_up() {
     let bed = Bed::new();
     let mut agent = bed.open().unwrap();
-    apply(&mut agent, &cluster_ip(1, VIP, (Ipv4Addr::LOCALHOST, 8080), Protocol::TCP));
+    apply(&mut agent, &web());
     let tables = agent.dump().unwrap();
     drop(agent);
     fs::create_dir_all(bed.pin("building/maps")).unwrap();
@@ -114,7 +85,7 @@ fn a_generation_that_an_agent_left_unattached_is_taken_up() {
 #[test]
 fn a_map_of_another_shape_is_never_reused() {
     let bed = Bed::new();
-    let (agent, pod) = serving(&bed);
+    let (agent, pod, _listener) = bed.serving();
     drop(agent);
     let slots = bed.pin("maps/SLOTS");
     fs::remove_file(&slots).unwrap();
@@ -127,10 +98,10 @@ fn a_map_of_another_shape_is_never_reused() {
     assert_eq!(misfits[0].map, maps::SLOTS);
     assert_eq!(misfits[0].found.unwrap().value_size, 24);
     assert!(agent.dump().unwrap().frontends4.is_empty(), "its indexes mean nothing now");
-    connect(&pod);
-    apply(&mut agent, &cluster_ip(1, VIP, (Ipv4Addr::LOCALHOST, 8080), Protocol::TCP));
+    connect(&pod, VIP);
+    apply(&mut agent, &web());
     agent.attach().unwrap();
-    let client = connect(&pod);
+    let client = connect(&pod, VIP);
     await_load(&agent, 1);
     pod.close(client).unwrap();
     await_load(&agent, 0);
@@ -139,7 +110,7 @@ fn a_map_of_another_shape_is_never_reused() {
 #[test]
 fn half_a_directory_and_junk_are_rebuilt() {
     let bed = Bed::new();
-    let (agent, pod) = serving(&bed);
+    let (agent, pod, _listener) = bed.serving();
     drop(agent);
     fs::remove_file(bed.pin("maps/MEMBERS")).unwrap();
     fs::rename(bed.pin("programs/recvmsg4"), bed.pin("maps/COUNTERS")).unwrap();
@@ -150,9 +121,9 @@ fn half_a_directory_and_junk_are_rebuilt() {
     let names: Vec<_> = misfits.iter().map(|misfit| misfit.map).collect();
     assert_eq!(names, [maps::MEMBERS, maps::COUNTERS]);
     assert!(misfits.iter().all(|misfit| misfit.found.is_none()));
-    apply(&mut agent, &cluster_ip(1, VIP, (Ipv4Addr::LOCALHOST, 8080), Protocol::TCP));
+    apply(&mut agent, &web());
     agent.attach().unwrap();
-    connect(&pod);
+    connect(&pod, VIP);
     drop(agent);
     assert_eq!(*bed.open().unwrap().outcome(), Outcome::Unchanged);
 }
@@ -160,7 +131,7 @@ fn half_a_directory_and_junk_are_rebuilt() {
 #[test]
 fn pins_of_another_layout_serve_until_ours_are_attached_and_then_go() {
     let bed = Bed::new();
-    let (agent, pod) = serving(&bed);
+    let (agent, pod, _listener) = bed.serving();
     let before = bed.links();
     drop(agent);
     let newer = bed.options.bpf_root.join("v4000");
@@ -168,29 +139,29 @@ fn pins_of_another_layout_serve_until_ours_are_attached_and_then_go() {
 
     let mut agent = bed.open().unwrap();
     assert_eq!(*agent.outcome(), Outcome::Fresh);
-    connect(&pod);
-    apply(&mut agent, &cluster_ip(1, VIP, (Ipv4Addr::LOCALHOST, 8080), Protocol::TCP));
+    connect(&pod, VIP);
+    apply(&mut agent, &web());
     agent.attach().unwrap();
     assert!(!newer.exists());
     let ids = |links: Vec<(_, syscall::LinkDescription)>| -> Vec<_> {
         links.into_iter().map(|(_, link)| link.id).collect()
     };
     assert_eq!(ids(bed.links()), ids(before), "the links were taken over");
-    connect(&pod);
+    connect(&pod, VIP);
     await_load(&agent, 1);
 }
 
 #[test]
 fn a_cgroup_that_was_made_anew_is_attached_again() {
     let bed = Bed::new();
-    let (agent, pod) = serving(&bed);
+    let (agent, pod, _listener) = bed.serving();
     drop((agent, pod));
     cgroup::remove(&bed.place.cgroup).unwrap();
     cgroup::create(&bed.place.cgroup).unwrap();
 
-    let (agent, pod) = serving(&bed);
+    let (agent, pod, _listener) = bed.serving();
     assert_eq!(*agent.outcome(), Outcome::Unchanged);
-    connect(&pod);
+    connect(&pod, VIP);
     let cgroup = Cgroup::open(&bed.place.cgroup).unwrap();
     assert!(bed.links().iter().all(|(_, link)| link.cgroup == cgroup.id()));
 }
@@ -209,7 +180,7 @@ fn a_second_agent_is_told_who_has_the_pins() {
 #[test]
 fn unload_leaves_nothing() {
     let bed = Bed::new();
-    let (agent, pod) = serving(&bed);
+    let (agent, pod, _listener) = bed.serving();
     drop(agent);
     assert!(load::unload(&bed.options.bpf_root).unwrap());
     assert!(!bed.options.bpf_root.exists());

@@ -133,7 +133,7 @@ fn place(capacities: &Capacities, canary: SocketAddrV4) -> Vec<Op> {
     let address4 = Be32 { bytes: Ipv4Addr::LOCALHOST.octets() };
     let slot = Slot { address4, port, _pad: 0, backend, generation: GENERATION };
     let set = SetWord::new(base, 1, Algorithm::Random).unwrap_or_default();
-    let flags = ServiceFlags::from(FrontendKind::ClusterIp);
+    let flags = ServiceFlags::from(FrontendKind::ClusterIp).bits();
     let record = Service { inside: set, outside: set, flags, ..Service::default() };
     let key = key(canary);
     vec![

@@ -270,13 +270,13 @@ impl Planner {
         let mut wanted = Service {
             inside: word(taken, inside),
             outside: word(taken, outside),
-            flags: port.flags(kind),
+            flags: port.flags(kind).bits(),
             affinity_secs: port.affinity_secs,
             id: place.id,
             ..before
         };
         if !sticky {
-            wanted.flags.remove(ServiceFlags::AFFINITY);
+            wanted.flags &= !ServiceFlags::AFFINITY.bits();
             wanted.affinity_secs = 0;
         }
         let records = &mut round.phases.records;
@@ -285,8 +285,8 @@ impl Planner {
             records.push(Op::Service { index, record: Box::new(wanted) });
             return;
         }
-        let Service { flags, affinity_secs, .. } = wanted;
-        let rules = (flags, affinity_secs) != (before.flags, before.affinity_secs);
+        let (flags, affinity_secs) = (wanted.flags(), wanted.affinity_secs);
+        let rules = (flags, affinity_secs) != (before.flags(), before.affinity_secs);
         let rules = rules.then_some(Op::Rules { index, flags, affinity_secs });
         let (early, late) = if sticky { (None, rules) } else { (rules, None) };
         records.extend(early);
@@ -331,7 +331,7 @@ impl Planner {
     }
 
     pub(super) fn is_sticky(&self, index: u32) -> bool {
-        self.tables.services.at(index).flags.contains(ServiceFlags::AFFINITY)
+        self.tables.services.at(index).flags().contains(ServiceFlags::AFFINITY)
     }
 }
 

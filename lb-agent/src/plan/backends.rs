@@ -85,7 +85,7 @@ impl Backends {
             let Life { port, protocol, .. } = backend.life;
             let key = BackendKey { address: backend.address, port, protocol };
             this.by_key.entry(key).or_insert(index);
-            this.put(index, Some(Entry::new(key, backend.life, backend.flags)));
+            this.put(index, Some(Entry::new(key, backend.life, backend.flags())));
         }
         this
     }
@@ -135,7 +135,7 @@ impl Backends {
     pub fn slot(&self, index: u32) -> Slot {
         let entry = self.entries.get(index as usize).copied().flatten();
         entry.map_or_else(Slot::default, |Entry { key, life, flags, .. }| {
-            refs::slot_of(index, &Backend { life, address: key.address, flags, _pad: 0 })
+            refs::slot_of(index, &Backend::new(life, key.address, flags))
         })
     }
 

@@ -41,7 +41,7 @@ impl Maps for Tables {
             Scope::Inside => record.inside,
             Scope::Outside => record.outside,
         };
-        let (flags, affinity_secs, id) = (record.flags, record.affinity_secs, record.id);
+        let (flags, affinity_secs, id) = (record.flags(), record.affinity_secs, record.id);
         Some(ServiceView { set, flags, affinity_secs, id })
     }
 

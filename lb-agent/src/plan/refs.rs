@@ -116,7 +116,7 @@ impl Tables {
             }
             Op::Service { index, record } => self.is_sound(*index, record),
             Op::Rules { index, flags, affinity_secs } => {
-                let (flags, affinity_secs) = (*flags, *affinity_secs);
+                let (flags, affinity_secs) = (flags.bits(), *affinity_secs);
                 let record = Service { flags, affinity_secs, ..self.services.at(*index) };
                 self.is_sound(*index, &record)
             }
@@ -139,9 +139,9 @@ impl Tables {
 
     /// Whether a frontend of that family may name the service index.
     fn is_live(&self, service: u32, ipv6: bool) -> bool {
-        let Service { id, flags, .. } = self.services.at(service);
-        let is_free = id == 0 || flags.contains(ServiceFlags::FREE);
-        service != 0 && !is_free && flags.contains(ServiceFlags::IPV6) == ipv6
+        let record = self.services.at(service);
+        let is_free = record.id == 0 || record.flags().contains(ServiceFlags::FREE);
+        service != 0 && !is_free && record.flags().contains(ServiceFlags::IPV6) == ipv6
     }
 
     fn is_sound(&self, index: u32, record: &Service) -> bool {
@@ -151,7 +151,7 @@ impl Tables {
     }
 
     fn check_record(&self, service: u32, record: &Service, broken: &mut Vec<Broken>) {
-        let kind = 1 << record.flags.kind() as u32;
+        let kind = 1 << record.flags().kind() as u32;
         for (set, outside) in [(record.inside, false), (record.outside, true)] {
             for (index, slot) in self.slots_of(set) {
                 if !self.matches(&slot) {
@@ -160,7 +160,7 @@ impl Tables {
                 let key = MemberKey { service_id: record.id, backend: slot.backend };
                 let member = self.members.get(&key).copied().unwrap_or_default();
                 let kinds = if outside { member.outside } else { member.inside };
-                if record.flags.contains(ServiceFlags::AFFINITY) && kinds & kind == 0 {
+                if record.flags().contains(ServiceFlags::AFFINITY) && kinds & kind == 0 {
                     broken.push(Broken::NotMember { id: record.id, backend: slot.backend });
                 }
             }

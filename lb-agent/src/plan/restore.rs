@@ -73,7 +73,7 @@ impl Planner {
             return;
         };
         let place = self.places.entry(name).or_default();
-        let kind = record.flags.kind();
+        let kind = record.flags().kind();
         if place.record(kind) != 0 || (place.id != 0 && place.id != record.id) {
             self.limbo.records.push(index);
             return;
@@ -87,9 +87,9 @@ impl Planner {
 
     fn name_of(&self, record: &Service) -> Option<PortName> {
         let text = self.tables.names.get(&record.id)?.clone();
-        let ipv6 = record.flags.contains(ServiceFlags::IPV6);
+        let ipv6 = record.flags().contains(ServiceFlags::IPV6);
         let family = if ipv6 { Family::V6 } else { Family::V4 };
-        let is_free = record.flags.contains(ServiceFlags::FREE);
+        let is_free = record.flags().contains(ServiceFlags::FREE);
         (record.id != 0 && !is_free).then_some(PortName { text, family })
     }
 }
@@ -109,7 +109,7 @@ pub(super) fn cleared(record: &Service) -> Service {
         return *record;
     }
     let Service { id, generation, .. } = *record;
-    Service { id, generation, flags: ServiceFlags::FREE, ..Service::default() }
+    Service { id, generation, flags: ServiceFlags::FREE.bits(), ..Service::default() }
 }
 
 /// Ids only grow: a free record remembers its last one until it gets a later one.

@@ -55,13 +55,14 @@ impl Tables {
     pub fn apply(&mut self, op: &Op) {
         match *op {
             Op::Backend { index, life, address, flags } => {
-                self.backends.put(index, Backend { life, address, flags, _pad: 0 });
+                self.backends.put(index, Backend::new(life, address, flags));
             }
             Op::Life { index, life } => {
                 self.backends.put(index, Backend { life, ..self.backends.at(index) });
             }
             Op::BackendFlags { index, flags } => {
-                self.backends.put(index, Backend { flags, ..self.backends.at(index) });
+                self.backends
+                    .put(index, Backend { flags: flags.bits(), ..self.backends.at(index) });
             }
             Op::Slots { base, ref slots } => {
                 for (index, slot) in (base..).zip(slots) {
@@ -73,7 +74,7 @@ impl Tables {
             Op::Service { index, ref record } => self.services.put(index, **record),
             Op::Rules { index, flags, affinity_secs } => {
                 let record = self.services.at(index);
-                self.services.put(index, Service { flags, affinity_secs, ..record });
+                self.services.put(index, Service { flags: flags.bits(), affinity_secs, ..record });
             }
             Op::Inside { index, set } => {
                 self.services.put(index, Service { inside: set, ..self.services.at(index) });

@@ -56,10 +56,10 @@ pub(crate) fn of_tables(tables: &Tables) -> View {
     };
     let outcome = |frontend: Frontend| {
         let record = tables.services.at(tables.frontend(&frontend).unwrap().service);
-        let sticky = record.flags.contains(ServiceFlags::AFFINITY);
+        let sticky = record.flags().contains(ServiceFlags::AFFINITY);
         let outcome = Outcome {
             name: tables.names.get(&record.id).map_or("?", |name| name).to_owned(),
-            kind: record.flags.kind(),
+            kind: record.flags().kind(),
             affinity_secs: sticky.then_some(record.affinity_secs),
             inside: clients(record.inside),
             outside: clients(record.outside),

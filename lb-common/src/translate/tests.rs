@@ -120,12 +120,7 @@ fn fixture() -> Fixture {
         let address4 = Be32 { bytes: [10, 244, 0, last] };
         let life =
             Life { generation: 1, state: State::Active as u8, protocol: Protocol::TCP, port };
-        let backend = Backend {
-            life,
-            address: Addr::from_v4(address4),
-            flags: BackendFlags::empty(),
-            _pad: 0,
-        };
+        let backend = Backend::new(life, Addr::from_v4(address4), BackendFlags::empty());
         maps.backends.insert(index, backend);
         maps.slots
             .insert(7 + index, Slot { address4, port, backend: index, generation: 1, _pad: 0 });

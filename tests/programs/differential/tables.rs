@@ -139,7 +139,7 @@ fn service(random: &mut Random, index: u32) -> Op {
     let record = Service {
         inside: set(random),
         outside: set(random),
-        flags,
+        flags: flags.bits(),
         affinity_secs: 1 + random.below(60),
         id: random.below(SERVICES),
         generation: 1,

@@ -90,7 +90,7 @@ impl Answer {
     fn describe_service(&mut self, tables: &Tables, index: u32, target: Target, verdict: &Verdict) {
         let record = tables.services.at(index);
         let name = name(tables, &record);
-        let kind = record.flags.kind();
+        let kind = record.flags().kind();
         self.step("frontend", format!("{} of {name}", kind.name()), frontend_rule(kind));
         self.describe_policy(&record);
         self.describe_affinity(&record);
@@ -117,8 +117,8 @@ impl Answer {
     }
 
     fn describe_policy(&mut self, record: &Service) {
-        let local = record.flags.contains(ServiceFlags::LOCAL);
-        let (found, rule) = match (record.flags.kind(), local) {
+        let local = record.flags().contains(ServiceFlags::LOCAL);
+        let (found, rule) = match (record.flags().kind(), local) {
             (FrontendKind::ClusterIp, false) => {
                 ("internalTrafficPolicy Cluster: endpoints of all nodes", "TRP-10")
             }
@@ -135,7 +135,7 @@ impl Answer {
     }
 
     fn describe_affinity(&mut self, record: &Service) {
-        if record.flags.contains(ServiceFlags::AFFINITY) {
+        if record.flags().contains(ServiceFlags::AFFINITY) {
             let found = format!("ClientIP, {} s after the last connection", record.affinity_secs);
             self.step("affinity", found, "AFF-02");
         }

@@ -88,7 +88,7 @@ fn row(index: u32, backend: &Backend, sockets: u64, services: Vec<String>) -> Ba
         backend: key(backend).to_string(),
         protocol: backend.life.protocol.to_string(),
         state: backend.life.state().name(),
-        local: backend.flags.contains(BackendFlags::LOCAL),
+        local: backend.flags().contains(BackendFlags::LOCAL),
         sockets,
         services,
         index,

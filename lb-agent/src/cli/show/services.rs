@@ -94,15 +94,15 @@ pub(in crate::cli) fn node_port(index: u32) -> (Protocol, u32) {
 
 fn row(tables: &Tables, index: u32, frontend: String, protocol: Protocol) -> ServiceRow {
     let record: Service = tables.services.at(index);
-    let affinity = record.flags.contains(ServiceFlags::AFFINITY);
+    let affinity = record.flags().contains(ServiceFlags::AFFINITY);
     ServiceRow {
         service: tables.names.get(&record.id).map_or_else(|| "?".to_owned(), ToString::to_string),
-        kind: record.flags.kind().name(),
+        kind: record.flags().kind().name(),
         frontend,
         protocol: protocol.to_string(),
         inside: record.inside.into(),
         outside: record.outside.into(),
-        policy: if record.flags.contains(ServiceFlags::LOCAL) { "Local" } else { "Cluster" },
+        policy: if record.flags().contains(ServiceFlags::LOCAL) { "Local" } else { "Cluster" },
         affinity_secs: affinity.then_some(record.affinity_secs),
         index,
         id: record.id,

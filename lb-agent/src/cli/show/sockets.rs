@@ -45,7 +45,7 @@ fn rows(tables: &Tables, record: &SocketRecord) -> impl Iterator<Item = SocketRo
         (Held::CONNECTED, "connect", connected, connected_port),
         (Held::DATAGRAM, "sendto", datagram, datagram_port),
     ];
-    let held = halves.into_iter().filter(|(flag, ..)| record.held.contains(*flag));
+    let held = halves.into_iter().filter(|(flag, ..)| record.held().contains(*flag));
     held.map(|(_, call, dialled, port)| row(tables, record.owner, call, dialled, port))
 }
 

@@ -62,7 +62,7 @@ fn store(maps: &mut Maps, op: &Op) -> Option<&'static str> {
     let Maps { services, slots, backends, node_ports, .. } = maps;
     let (map, stored) = match *op {
         Op::Backend { index, life, address, flags } => {
-            let backend = Backend { life, address, flags, _pad: 0 };
+            let backend = Backend::new(life, address, flags);
             (maps::BACKENDS, backends.write(index, &backend))
         }
         Op::Life { index, life } => {

@@ -132,7 +132,7 @@ fn damage(tables: &mut Tables, kind: u8, at: prop::sample::Index) {
         0 => tables.apply(&frontend.op(None)),
         1 => tables.apply(&frontend.op(Some(frontend.value(service + 1)))),
         2 => tables.services.put(service, Service::default()),
-        3 => tables.services.put(service, Service { flags: ServiceFlags::all(), ..record }),
+        3 => tables.services.put(service, Service { flags: ServiceFlags::all().bits(), ..record }),
         4 => tables
             .services
             .put(service, Service { inside: SetWord { base: 1, count_and_rule: 3 }, ..record }),
@@ -155,7 +155,7 @@ fn damage(tables: &mut Tables, kind: u8, at: prop::sample::Index) {
 fn places(tables: &Tables) -> BTreeMap<(Box<str>, u32), u32> {
     let records = tables.named_services().map(|(index, _)| (index, tables.services.at(index)));
     let key = |record: &Service| {
-        (tables.names[&record.id].as_ref().into(), record.flags.bits() & 0b1_0011)
+        (tables.names[&record.id].as_ref().into(), record.flags().bits() & 0b1_0011)
     };
     records.map(|(index, record)| (key(&record), index)).collect()
 }

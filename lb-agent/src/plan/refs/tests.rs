@@ -65,7 +65,7 @@ fn every_broken_reference_is_found() {
     assert_eq!(broken(retag), [Broken::Tag { map: maps::FRONTENDS4, service: 1 }]);
     let free = |tables: &mut Tables| {
         let record = tables.services.at(1);
-        tables.services.put(1, Service { flags: ServiceFlags::FREE, ..record });
+        tables.services.put(1, Service { flags: ServiceFlags::FREE.bits(), ..record });
     };
     assert_eq!(broken(free), [Broken::Service { service: 1 }]);
     let die = |tables: &mut Tables| {
