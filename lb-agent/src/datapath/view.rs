@@ -2,11 +2,7 @@
 //! The pinned maps and programs, read by path: for `show` and `explain`. Works beside a
 //! running agent and without one; writes nothing.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use lb_common::{
     affinity::{AffinityKey, AffinityPin},
@@ -15,7 +11,11 @@ use lb_common::{
     socket::{Held, SocketRecord},
 };
 
-use super::{Error, kernel, load, maps::Maps, syscall};
+use super::{
+    Error, kernel,
+    load::{self, PinnedProgram},
+    maps::Maps,
+};
 use crate::plan::tables::Tables;
 
 /// The pins below one bpf-root.
@@ -37,38 +37,18 @@ pub enum ViewError {
         /// The bpf-root.
         path: PathBuf,
     },
-    /// The maps cannot be opened.
+    /// The pins cannot be opened.
     #[error(transparent)]
     Open(#[from] load::LoadError),
     /// A map cannot be read.
     #[error(transparent)]
     Read(#[from] Error),
-    /// A pinned program or link cannot be read.
-    #[error("{}: {source}", path.display())]
-    Pin {
-        /// The pin.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// A pinned program.
-#[derive(Debug)]
-pub struct Program {
-    /// The hook's name.
-    pub name: String,
-    /// The kernel's id.
-    pub id: u32,
-    /// The link that attaches it.
-    pub link: Option<u32>,
 }
 
 impl View {
     /// The pins of this layout below a bpf-root.
     pub fn open(root: &Path) -> Result<Self, ViewError> {
-        if !root.join(layout()).join("maps").is_dir() {
+        if !load::has_pins(root) {
             return Err(ViewError::Absent { path: root.to_owned() });
         }
         Ok(Self { root: root.to_owned(), maps: load::open_pinned(root)? })
@@ -92,7 +72,7 @@ impl View {
     /// The records of every socket that dialled a Service.
     pub fn sockets(&self) -> Result<Vec<SocketRecord>, ViewError> {
         let mut records = kernel::sockets(&self.maps)?;
-        records.retain(|record| record.held.intersects(Held::CONNECTED | Held::DATAGRAM));
+        records.retain(|record| record.held().intersects(Held::CONNECTED | Held::DATAGRAM));
         Ok(records)
     }
 
@@ -109,31 +89,8 @@ impl View {
     }
 
     /// Every pinned program, in the order of their names.
-    pub fn programs(&self) -> Result<Vec<Program>, ViewError> {
-        let links = self.links()?;
-        let mut programs = Vec::new();
-        for path in entries(&self.root.join(layout()).join("programs"))? {
-            let Ok(program) = syscall::object_get(&path).and_then(syscall::describe_program) else {
-                // The build id stands among the programs.
-                continue;
-            };
-            let link = links.get(&program.id).copied();
-            programs.push(Program { link, name: program.name, id: program.id });
-        }
-        programs.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(programs)
-    }
-
-    /// Link ids by the program that each link holds.
-    fn links(&self) -> Result<BTreeMap<u32, u32>, ViewError> {
-        let mut links = BTreeMap::new();
-        for path in entries(&self.root.join(layout()).join("links"))? {
-            let link = syscall::object_get(&path)
-                .and_then(syscall::describe_link)
-                .map_err(|source| ViewError::Pin { path, source })?;
-            links.insert(link.program, link.id);
-        }
-        Ok(links)
+    pub fn programs(&self) -> Result<Vec<PinnedProgram>, ViewError> {
+        Ok(load::pinned_programs(&self.root)?)
     }
 }
 
@@ -141,19 +98,4 @@ impl View {
 pub fn now_ns() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
-}
-
-fn layout() -> String {
-    format!("v{LAYOUT_VERSION}")
-}
-
-/// The entries of a directory; none if it is not there.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, ViewError> {
-    let read = || -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
-    };
-    match read() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        result => result.map_err(|source| ViewError::Pin { path: directory.to_owned(), source }),
-    }
 }

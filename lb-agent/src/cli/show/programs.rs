@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     cli::output::{self, Format, Row},
-    datapath::view::{Program, View},
+    datapath::{load::PinnedProgram, view::View},
 };
 
 /// A kernel program.
@@ -25,9 +25,9 @@ pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
     output::print(&rows, format)
 }
 
-impl From<Program> for ProgramRow {
-    fn from(program: Program) -> Self {
-        let Program { name, id, link } = program;
+impl From<PinnedProgram> for ProgramRow {
+    fn from(program: PinnedProgram) -> Self {
+        let PinnedProgram { name, id, link } = program;
         Self { program: name, id, link }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The attachments: pinned cgroup links, made once and updated ever after.
 
-use std::{io, os::fd::OwnedFd};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd};
 
 use super::{
     error::{LoadError, file},
@@ -17,6 +17,17 @@ pub struct Hook {
     pub name: &'static str,
     /// `enum bpf_attach_type`.
     pub attach_type: u32,
+}
+
+/// A pinned program.
+#[derive(Debug)]
+pub struct PinnedProgram {
+    /// The hook's name.
+    pub name: String,
+    /// The kernel's id.
+    pub id: u32,
+    /// The link that attaches it.
+    pub link: Option<u32>,
 }
 
 /// Makes every program run at the cgroup, in the order of [`HOOKS`]. A link that is there
@@ -48,18 +59,40 @@ pub(super) fn attach(
     Ok(changed || !made.is_empty())
 }
 
-/// Ids of our own programs: those that run from the pinned links and those that are pinned
-/// themselves (a link that was removed lets go of its program a moment later), of any layout.
+/// Ids of our own programs, of any layout: those that run from the pinned links, and those
+/// that are pinned themselves, whatever became of the agent that was about to attach them (a
+/// link that was removed lets go of its program a moment later).
 pub(super) fn ours(pins: &Pins) -> Vec<u32> {
-    let layouts = pins.all_layouts();
-    let places = layouts.iter().flat_map(|layout| HOOKS.iter().map(move |hook| (layout, hook)));
-    let found = places.flat_map(|(layout, hook)| {
-        let open = |part: &str| syscall::object_get(&layout.join(part).join(hook.name)).ok();
-        let runs = open("links").and_then(|link| syscall::describe_link(link).ok());
-        let pinned = open("programs").and_then(|program| syscall::describe_program(program).ok());
-        [runs.map(|link| link.program), pinned.map(|program| program.id)]
+    let links = pins.every("links").into_iter().filter_map(|path| {
+        let link = syscall::object_get(&path).and_then(syscall::describe_link);
+        link.ok().map(|link| link.program)
     });
-    found.flatten().collect()
+    let programs = pins.every("programs").into_iter().chain(pins.every("next/programs"));
+    let programs = programs.filter_map(|path| {
+        let program = syscall::object_get(&path).and_then(syscall::describe_program);
+        program.ok().map(|program| program.id)
+    });
+    links.chain(programs).collect()
+}
+
+/// The programs that are pinned, in the order of their names, each with the link that runs it.
+pub(super) fn pinned(pins: &Pins) -> Result<Vec<PinnedProgram>, LoadError> {
+    let mut links = BTreeMap::new();
+    for path in pins.links()? {
+        let link = syscall::object_get(&path)
+            .and_then(syscall::describe_link)
+            .map_err(file("read", &path))?;
+        links.insert(link.program, link.id);
+    }
+    // What is no program there is none of ours.
+    let programs = pins.programs()?.into_iter().filter_map(|path| {
+        let program = syscall::object_get(&path).and_then(syscall::describe_program).ok()?;
+        let link = links.get(&program.id).copied();
+        Some(PinnedProgram { link, name: program.name, id: program.id })
+    });
+    let mut programs: Vec<_> = programs.collect();
+    programs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(programs)
 }
 
 /// What became of a link.

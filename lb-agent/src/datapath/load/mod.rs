@@ -36,7 +36,7 @@ use super::{
 pub use self::{
     error::LoadError,
     fate::Misfit,
-    links::{HOOKS, Hook},
+    links::{HOOKS, Hook, PinnedProgram},
 };
 
 /// Where the datapath lives.
@@ -236,6 +236,20 @@ pub fn open_pinned(bpf_root: &Path) -> Result<Maps, LoadError> {
         map,
         source,
     })
+}
+
+/// Whether maps of this layout are pinned below a bpf-root.
+pub fn has_pins(bpf_root: &Path) -> bool {
+    Pins::new(bpf_root).exist()
+}
+
+/// The programs that are pinned below a bpf-root, in the order of their names.
+///
+/// # Errors
+///
+/// [`LoadError::File`] for a link that cannot be read.
+pub fn pinned_programs(bpf_root: &Path) -> Result<Vec<PinnedProgram>, LoadError> {
+    links::pinned(&Pins::new(bpf_root))
 }
 
 /// Ids of the programs that are pinned below a bpf-root or run from its links.

@@ -66,6 +66,27 @@ impl Pins {
         self.layout.join("links").join(name)
     }
 
+    /// The pins of the running programs.
+    pub(super) fn programs(&self) -> Result<Vec<PathBuf>, LoadError> {
+        entries(&self.layout.join("programs"))
+    }
+
+    /// The pins of the links.
+    pub(super) fn links(&self) -> Result<Vec<PathBuf>, LoadError> {
+        entries(&self.layout.join("links"))
+    }
+
+    /// Every pin in a part of the directory of any layout.
+    pub(super) fn every(&self, part: &str) -> Vec<PathBuf> {
+        let parts = self.all_layouts().into_iter().map(|layout| layout.join(part));
+        parts.flat_map(|part| entries(&part).unwrap_or_default()).collect()
+    }
+
+    /// Whether there is a directory of maps.
+    pub(super) fn exist(&self) -> bool {
+        self.layout.join("maps").is_dir()
+    }
+
     /// The latest complete pin of a map; it may not exist.
     pub(super) fn latest_map(&self, name: &str) -> PathBuf {
         let next = self.map(Stage::Next, name);
@@ -226,10 +247,15 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), LoadError> {
     fs::rename(from, to).map_err(file("rename", from))
 }
 
+/// The entries of a directory; none if it is not there.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let entries = fs::read_dir(directory).map_err(file("list", directory))?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    paths.collect::<io::Result<_>>().map_err(file("list", directory))
+    let list = || -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+    };
+    match list() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.map_err(file("list", directory)),
+    }
 }
 
 /// The name of the link to the build id.
