@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `show`: tables for people, stable JSON for programs, with and without an agent.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io, process::Stdio};
 
 use lab::{
     need_lab,
@@ -77,6 +77,37 @@ fn every_view_is_a_table_and_stable_json_also_without_an_agent() {
     assert_eq!(sockets.len(), 1);
     assert_eq!(sockets[0].cookie, driver.cookie(sock).unwrap());
     assert_eq!(sockets[0].frontend, vip(Family::V4, 10).to_string());
+}
+
+/// `lb-agent show services | head -1`: a reader that has seen enough is no failure of ours.
+/// Here it has seen enough before the first word, so that every write fails.
+#[test]
+fn a_reader_that_is_gone_changes_nothing_but_that_nobody_reads() {
+    need_lab!();
+    let served = Served::start().unwrap();
+    served.expose("web", 10, &served.lab.pods()).unwrap();
+    let node = served.node().unwrap();
+    let root = node.bpf_root.to_str().unwrap();
+    let shown = KEYS.iter().flat_map(|(what, _)| {
+        ["table", "json"].map(|format| (vec!["show", what, "-o", format, "--bpf-root", root], 0))
+    });
+    let explained = ["table", "json"].into_iter().flat_map(|format| {
+        [("10.96.0.10:80", 0), ("192.0.2.1:80", 3)]
+            .map(|(to, code)| (vec!["explain", to, "-o", format, "--bpf-root", root], code))
+    });
+    let rest = [
+        (vec!["completions", "bash"], 0),
+        (vec!["unload", "--bpf-root", "/sys/fs/bpf/nothing-is-here"], 0),
+        (vec!["--help"], 0),
+    ];
+    for (words, code) in shown.chain(explained).chain(rest) {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut command = node.command(super::program()).unwrap();
+        let output = command.args(&words).stdin(Stdio::null()).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*said), (Some(code), ""), "{words:?}");
+    }
 }
 
 /// A table's words, less times in seconds: those go on between two readings.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::Cli;
+use super::{Cli, output};
 
 /// Which shell.
 #[derive(clap::Args, Debug)]
@@ -16,8 +16,10 @@ pub(super) struct Args {
 }
 
 /// Writes the script to standard output.
-pub(super) fn run(args: &Args) -> ExitCode {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Args { shell } = args;
-    clap_complete::generate(*shell, &mut Cli::command(), "lb-agent", &mut std::io::stdout());
-    ExitCode::SUCCESS
+    let mut script = Vec::new();
+    clap_complete::generate(*shell, &mut Cli::command(), "lb-agent", &mut script);
+    output::write(|out| out.write_all(&script))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -71,7 +71,7 @@ impl Cli {
             Verb::Show(args) => show::run(&args),
             Verb::Explain(args) => explain::run(&args),
             Verb::Unload(args) => unload::run(&args),
-            Verb::Completions(args) => Ok(completions::run(&args)),
+            Verb::Completions(args) => completions::run(&args),
         }
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tables for people, JSON for programs: the same rows, one object a line.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -30,19 +31,33 @@ pub(super) trait Row: Serialize {
 ///
 /// # Errors
 ///
-/// When standard output is closed or a row is not JSON.
+/// When standard output cannot be written or a row is not JSON.
 pub(super) fn print<R: Row>(rows: &[R], format: Format) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match format {
-        Format::Table => writeln!(out, "{}", render(rows))?,
-        Format::Json => {
-            for row in rows {
-                serde_json::to_writer(&mut out, row)?;
-                writeln!(out)?;
-            }
+    write(|out| match format {
+        Format::Table => writeln!(out, "{}", render(rows)),
+        Format::Json => rows.iter().try_for_each(|row| {
+            serde_json::to_writer(&mut *out, row)?;
+            writeln!(out)
+        }),
+    })
+}
+
+/// Writes to standard output. A reader that has seen enough and is gone, as `head` is, is no
+/// error: what the verb found and its exit code stand.
+///
+/// # Errors
+///
+/// When standard output cannot be written for another reason.
+pub(super) fn write(words: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match words(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // What is left in the buffer would be tried again when it is dropped.
+            let _unread = out.into_parts();
+            Ok(())
         }
+        result => result.context("cannot write to standard output"),
     }
-    Ok(())
 }
 
 /// The rows as aligned columns, without frames and without spaces at the end of a line,

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use super::Roots;
+use super::{Roots, output};
 use crate::{datapath::load, run::state};
 
 /// Which agent's.
@@ -19,10 +19,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let found = load::unload(&roots.bpf_root)?;
     state::remove(&roots.bpf_root)?;
     let root = roots.bpf_root.display();
-    if found {
-        println!("{root}: detached the programs and removed every map, link and pin");
+    let done = if found {
+        "detached the programs and removed every map, link and pin"
     } else {
-        println!("{root}: nothing to remove");
-    }
+        "nothing to remove"
+    };
+    output::write(|out| writeln!(out, "{root}: {done}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,10 @@ use self::{
     answer::explain,
     question::{From, Target},
 };
-use super::{NEGATIVE, Roots, output::Format};
+use super::{
+    NEGATIVE, Roots,
+    output::{self, Format},
+};
 use crate::datapath::view::{self, View};
 
 /// What is dialled, and by whom.
@@ -34,13 +37,16 @@ pub(super) struct Args {
 
 /// Prints the verdict in one line, then the steps that led to it.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Args { target, from, roots, output } = args;
+    let Args { target, from, roots, output: format } = args;
     let view = View::open(&roots.bpf_root)?;
     let answer = explain(&view.tables()?, &view.pins()?, *target, *from, view::now_ns());
-    match output {
-        Format::Table => println!("{answer}"),
-        Format::Json => println!("{}", serde_json::to_string(&answer)?),
-    }
+    output::write(|out| match format {
+        Format::Table => writeln!(out, "{answer}"),
+        Format::Json => {
+            serde_json::to_writer(&mut *out, &answer)?;
+            writeln!(out)
+        }
+    })?;
     Ok(if answer.is_frontend() { ExitCode::SUCCESS } else { ExitCode::from(NEGATIVE) })
 }
 

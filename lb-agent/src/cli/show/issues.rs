@@ -25,7 +25,7 @@ pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
         return Ok(());
     }
     if format == Format::Table {
-        println!();
+        output::write(|out| writeln!(out))?;
     }
     output::print(&rows, format)
 }
