@@ -65,28 +65,6 @@ pub struct Listing {
     pub node: Option<NodeObject>,
 }
 
-impl Change {
-    /// The issues that the change brings and `before` does not have: what is worth telling,
-    /// once (house.md 3.4, logging).
-    pub fn new_issues<'a>(&'a self, before: &'a Snapshot) -> impl Iterator<Item = &'a Issue> {
-        self.issues().filter(move |issue| {
-            let key = (issue.kind, issue.object.clone());
-            !before.issues.get(&key).is_some_and(|known| known.contains(issue))
-        })
-    }
-
-    /// Every issue that the change carries.
-    fn issues(&self) -> Box<dyn Iterator<Item = &Issue> + '_> {
-        match self {
-            Self::Service(object) => Box::new(object.issues.iter()),
-            Self::Slice(object) => Box::new(object.issues.iter()),
-            Self::Node(object) => Box::new(object.issues.iter()),
-            Self::NodeAddresses(_) => Box::new(std::iter::empty()),
-            Self::Replace(listing) => Box::new(listing.issues()),
-        }
-    }
-}
-
 impl<T> Object<T> {
     /// An object that is gone.
     pub const fn gone(name: ObjectName) -> Self {
@@ -98,12 +76,6 @@ impl Listing {
     /// Whether every kind was listed. Sources say so once, with their first word.
     pub const fn is_complete(&self) -> bool {
         self.services.is_some() && self.slices.is_some() && self.node.is_some()
-    }
-
-    fn issues(&self) -> impl Iterator<Item = &Issue> {
-        let services = self.services.iter().flatten().flat_map(|object| &object.issues);
-        let slices = self.slices.iter().flatten().flat_map(|object| &object.issues);
-        services.chain(slices).chain(self.node.iter().flat_map(|object| &object.issues))
     }
 }
 
