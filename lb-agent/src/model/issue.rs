@@ -119,6 +119,12 @@ pub enum Problem {
         /// The map's name.
         map: &'static str,
     },
+    /// The maps did not take it, or something that it needs.
+    #[error("could not be written: {reason}; tried again until it can")]
+    Unwritten {
+        /// What the kernel said.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Issue {

@@ -18,6 +18,8 @@ pub struct Pulse {
     pub self_test: Option<Result<(), String>>,
     /// When the oldest change that is not yet in the maps was queued.
     pub oldest_pending: Option<Instant>,
+    /// What could not be written, one line each; the rest is in the maps.
+    pub held_up: Vec<String>,
     /// When a change last reached the maps.
     pub last_applied: Option<SystemTime>,
     /// The Node is unknown, being deleted, or about to be by the autoscaler (HLZ-05).
@@ -105,7 +107,14 @@ fn waiting(pulse: &Pulse) -> Option<String> {
     match &pulse.self_test {
         None => Some("the self-test has not run yet".to_owned()),
         Some(Err(reason)) => Some(format!("the self-test failed: {reason}")),
-        Some(Ok(())) => None,
+        Some(Ok(())) => {
+            let first = pulse.held_up.first()?;
+            let more = match pulse.held_up.len() - 1 {
+                0 => String::new(),
+                more => format!(", and {more} more in `lb-agent show issues`"),
+            };
+            Some(format!("all is served but {first}{more}"))
+        }
     }
 }
 
@@ -160,6 +169,7 @@ mod tests {
             (Pulse { listed: true, ..Pulse::default() }, "first list"),
             (Pulse { self_test: None, ..ready() }, "self-test has not run"),
             (Pulse { self_test: failed, ..ready() }, "canary went on the wire"),
+            (Pulse { held_up: vec!["web".to_owned()], ..ready() }, "all is served but web"),
         ] {
             let (ready, body) = health(pulse).readyz();
             assert!(!ready && body.contains(part), "{body}");

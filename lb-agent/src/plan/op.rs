@@ -132,4 +132,24 @@ impl Op {
     pub const fn is_write(&self) -> bool {
         !matches!(self, Self::Grace)
     }
+
+    /// Whether the op only takes away what others may still need: it can wait for another
+    /// plan.
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Self::Name { text, .. } => text.is_none(),
+            Self::Member { member, .. } => member.is_none(),
+            Self::Service { record, .. } => record.flags().contains(ServiceFlags::FREE),
+            Self::Life { .. } | Self::Grace => true,
+            Self::Frontend4 { value, .. } | Self::Frontend6 { value, .. } => value.is_none(),
+            Self::NodePort { service, .. } => *service == 0,
+            Self::NodeAddress { present, .. } => !present,
+            Self::Backend { .. }
+            | Self::BackendFlags { .. }
+            | Self::Slots { .. }
+            | Self::Rules { .. }
+            | Self::Inside { .. }
+            | Self::Outside { .. } => false,
+        }
+    }
 }

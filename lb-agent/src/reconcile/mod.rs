@@ -26,6 +26,7 @@ use crate::{
         demand::Demand,
         desired::{Changed, Desired},
         diff::Planner,
+        held_up::HeldUp,
         op::Op,
     },
 };
@@ -42,6 +43,11 @@ pub struct Reconciler<D> {
     planner: Option<Planner>,
     /// What was compiled and is not planned yet.
     changed: Changed,
+    /// What could not be written at the last try, and, while there is no planner, what was
+    /// known to find no room.
+    held_up: Vec<Issue>,
+    /// Whether all else was written at the last try.
+    is_partial: bool,
     ops: u64,
 }
 
@@ -65,6 +71,8 @@ impl<D: Datapath> Reconciler<D> {
             desired: Desired::default(),
             planner: None,
             changed: Changed::default(),
+            held_up: Vec::new(),
+            is_partial: false,
             ops: 0,
         }
     }
@@ -121,17 +129,29 @@ impl<D: Datapath> Reconciler<D> {
 
     /// Has the next [`Reconciler::sync`] compare everything with what the maps really hold.
     pub fn distrust(&mut self) {
-        self.planner = None;
+        let node = self.node();
+        let full = self.planner.take();
+        self.held_up.extend(full.iter().flat_map(|planner| planner.issues(&node)));
+    }
+
+    /// What could not be written at the last try, if the rest was: nothing but these service
+    /// ports waits for the next try.
+    pub fn held_up(&self) -> Option<&[Issue]> {
+        self.is_partial.then_some(&self.held_up)
     }
 
     /// Everything that is ignored or waits for room now.
     pub fn issues(&self) -> Vec<Issue> {
-        let node = ObjectName::new("", self.snapshot.node.name.clone());
-        let found = self.snapshot.issues.values().flatten().cloned();
+        let node = self.node();
+        let found = self.snapshot.issues.values().flatten().chain(&self.held_up).cloned();
         let full = self.planner.iter().flat_map(|planner| planner.issues(&node));
         let mut issues: Vec<_> = found.chain(self.desired.issues()).chain(full).collect();
         issues.sort_unstable();
         issues
+    }
+
+    fn node(&self) -> ObjectName {
+        ObjectName::new("", self.snapshot.node.name.clone())
     }
 
     /// The cluster as it was taken up.
@@ -171,26 +191,46 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     fn execute(&mut self, ops: &[Op]) -> Result<(), SyncError> {
+        (self.held_up, self.is_partial) = (Vec::new(), false);
         let Err(failed) = self.datapath.apply(ops) else {
             self.confirm(ops);
             return Ok(());
         };
         self.confirm(ops.get(..failed.done).unwrap_or_default());
-        self.salvage(ops.get(failed.done + 1..).unwrap_or_default());
+        let rest = ops.get(failed.done..).and_then(<[_]>::split_first);
+        let ops = rest.map_or_else(Vec::new, |(op, rest)| {
+            let reason = failed.source.to_string();
+            let mut held_up = self.salvage(rest, &reason);
+            held_up.insert(0, HeldUp { op: op.clone(), reason });
+            held_up
+        });
+        let planner = self.planner.as_ref();
+        let held_up = planner.map(|it| it.held_up(&self.desired, &self.node(), &ops));
         self.distrust();
+        let held_up = held_up.unwrap_or_default();
+        self.is_partial = !held_up.is_empty() && held_up.len() < self.desired.port_names().count();
+        self.held_up.extend(held_up);
         Err(failed.into())
     }
 
     /// Executes what does not need an op that failed: one that fails at every try must not
-    /// hold up the other Services. Nothing is taken away: that needs all of the plan.
-    fn salvage(&mut self, ops: &[Op]) {
+    /// hold up the other Services. Nothing is taken away: that needs all of the plan. What
+    /// could not be executed is the answer.
+    fn salvage(&mut self, ops: &[Op], reason: &str) -> Vec<HeldUp> {
+        let mut held_up = Vec::new();
         for op in ops.iter().take_while(|op| op.is_write()) {
             let admitted = self.planner.as_ref().is_some_and(|it| it.tables().admits(op));
-            let op = std::slice::from_ref(op);
-            if admitted && self.datapath.apply(op).is_ok() {
-                self.confirm(op);
+            let outcome = admitted.then(|| self.datapath.apply(std::slice::from_ref(op)));
+            match outcome {
+                Some(Ok(())) => self.confirm(std::slice::from_ref(op)),
+                Some(Err(failed)) => {
+                    held_up.push(HeldUp { op: op.clone(), reason: failed.source.to_string() });
+                }
+                None if op.takes_away() => {}
+                None => held_up.push(HeldUp { op: op.clone(), reason: reason.to_owned() }),
             }
         }
+        held_up
     }
 
     fn confirm(&mut self, ops: &[Op]) {

@@ -47,6 +47,8 @@ struct Loop {
     /// Failures in a row.
     failures: u32,
     retry: Option<Deadline>,
+    /// Changes that come after a failure wait until then: each makes all be read again.
+    hold: Option<Deadline>,
     retire: Option<Deadline>,
     /// The latest moment for the next retirement, however busy it is.
     retire_limit: Option<Deadline>,
@@ -104,6 +106,7 @@ impl Loop {
             pending: None,
             failures: 0,
             retry: None,
+            hold: None,
             retire: None,
             retire_limit: None,
             report: None,
@@ -115,12 +118,13 @@ impl Loop {
     }
 
     /// Changes go before everything else, so that a busy cluster is served first; all but
-    /// leftovers that have waited too long.
+    /// leftovers that have waited too long. After a failure they go on nearly as before: what
+    /// fails at every try must not hold up the rest.
     async fn wait(&mut self, changes: &mut mpsc::Receiver<Vec<Change>>) -> Wake {
         tokio::select! {
             biased;
             () = at(self.retire_limit) => Wake::Retire,
-            batch = changes.recv(), if self.retry.is_none() => Wake::Changes(batch),
+            batch = next(self.hold, changes) => Wake::Changes(batch),
             () = at(self.retry) => Wake::Retry,
             () = at(self.retire) => Wake::Retire,
             () = at(self.report) => Wake::Report,
@@ -155,7 +159,7 @@ impl Loop {
         match result {
             Ok(()) => {
                 self.reports.metrics.observe(started.elapsed(), written);
-                (self.failures, self.retry, self.pending) = (0, None, None);
+                (self.failures, self.retry, self.hold, self.pending) = (0, None, None, None);
                 if reconciler.has_leftovers() {
                     self.retire = Some(now + QUIET);
                     self.retire_limit.get_or_insert(now + BUSY);
@@ -166,12 +170,19 @@ impl Loop {
                 self.reports.metrics.failures.inc();
                 let delay = backoff(self.failures);
                 tracing::error!(error = chain(&error), retry_in = ?delay, "sync failed");
-                self.retry = Some(now + delay);
+                (self.retry, self.hold) = (Some(now + delay), Some(now + delay.min(HOLD)));
+                if reconciler.held_up().is_some() {
+                    self.pending = None;
+                }
             }
         }
         let (pending, synced) = (self.pending, self.failures == 0);
+        let held_up = reconciler
+            .held_up()
+            .map_or_else(Vec::new, |issues| issues.iter().map(ToString::to_string).collect());
         self.reports.pulse.send_modify(|pulse| {
             pulse.oldest_pending = pending;
+            pulse.held_up = held_up;
             pulse.node_ineligible = !reconciler.snapshot().node.eligible;
             if synced {
                 pulse.last_applied = Some(SystemTime::now());
@@ -180,13 +191,16 @@ impl Loop {
     }
 
     /// Attaches the programs after the first sync that succeeded, and again until it works.
+    /// A sync that wrote all but what fails at every try is as good: after some tries, since
+    /// other programs may run that still serve what failed by chance.
     fn attach<D: Datapath>(
         &mut self,
         reconciler: &mut Reconciler<D>,
         attach: &mut impl FnMut(&mut D) -> Result<(), String>,
     ) {
         let listed = self.reports.pulse.borrow().listed;
-        if self.attached || !listed || self.failures > 0 {
+        let is_partial = reconciler.held_up().is_some() && self.failures >= TRIES;
+        if self.attached || !listed || (self.failures > 0 && !is_partial) {
             return;
         }
         let outcome = attach(reconciler.datapath_mut());
@@ -243,6 +257,17 @@ impl Loop {
     }
 }
 
+/// The next changes, not before a moment.
+async fn next(
+    hold: Option<Deadline>,
+    changes: &mut mpsc::Receiver<Vec<Change>>,
+) -> Option<Vec<Change>> {
+    if let Some(hold) = hold {
+        time::sleep_until(hold).await;
+    }
+    changes.recv().await
+}
+
 /// Never, if there is no deadline.
 async fn at(deadline: Option<Deadline>) {
     match deadline {
@@ -262,6 +287,10 @@ fn backoff(failures: u32) -> Duration {
 const QUIET: Duration = Duration::from_millis(50);
 /// Leftovers are taken away after so long whatever happens.
 const BUSY: Duration = Duration::from_secs(1);
+/// After a failure the next change waits so long.
+const HOLD: Duration = Duration::from_millis(200);
+/// The first list is as good as written when this many tries left the same few out.
+const TRIES: u32 = 3;
 /// What is ignored is told so long after a sync.
 const REPORT: Duration = Duration::from_millis(500);
 /// The maps are read and compared with what is desired this often, however busy it is:

@@ -149,11 +149,30 @@ fn an_op_that_fails_at_every_try_holds_up_its_own_service_only() {
         let fake = reconciler.datapath();
         assert_eq!(fake.tables.frontends4.len(), 4, "{:?}", fake.refused);
         assert_eq!(fake.tables.check_refs(), Vec::new(), "{:?}", fake.refused);
+        let issues: Vec<_> = reconciler.issues().iter().map(ToString::to_string).collect();
+        assert_eq!(issues, [HELD_UP], "{:?}", fake.refused);
 
         reconciler.datapath_mut().refused.clear();
         settle(&mut reconciler);
         assert_eq!(reconciler.datapath().tables.frontends4.len(), 5);
+        assert_eq!(reconciler.issues(), Vec::new());
     }
+}
+
+const HELD_UP: &str = "Service default/web-2: service port default/web-2:http/TCP (IPv4): could \
+    not be written: cannot update map refused: permission denied; tried again until it can";
+
+#[test]
+fn what_cannot_be_taken_away_is_told_by_its_name_in_the_maps() {
+    let mut reconciler = Reconciler::new(Fake::new(1));
+    reconciler.take(cluster(2, 1));
+    settle(&mut reconciler);
+    reconciler.datapath_mut().refused = vec![Op::Name { id: 2, text: None }];
+    reconciler.take([Change::Service(Object::gone(ObjectName::new("default", "web-2")))]);
+    reconciler.sync().unwrap();
+    assert!(reconciler.retire().is_err());
+    let issues: Vec<_> = reconciler.issues().iter().map(ToString::to_string).collect();
+    assert!(issues.len() == 1 && issues[0].starts_with("Service default/web-2:http/TCP: removal"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     datapath::{Error, Failed, fake::Fake},
     model::{ObjectName, change::Object},
+    observe::health::Health,
     plan::{op::Op, tables::Tables},
     reconcile::tests::cluster,
 };
@@ -52,6 +53,8 @@ struct Bed {
     pulse: watch::Receiver<Pulse>,
     metrics: SyncMetrics,
     attached: Arc<Mutex<u32>>,
+    /// What was last told to be ignored.
+    issues: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -62,11 +65,15 @@ impl Bed {
         let (changes, receiver) = mpsc::channel(1);
         let (sender, pulse) = watch::channel(Pulse::default());
         let metrics = SyncMetrics::default();
+        let issues = Arc::new(Mutex::new(Vec::new()));
+        let told = issues.clone();
         let reports = Reports {
             pulse: sender,
             metrics: metrics.clone(),
             fills: watch::channel(Vec::new()).0,
-            issues: Box::new(|_| {}),
+            issues: Box::new(move |issues| {
+                *told.lock().unwrap() = issues.iter().map(ToString::to_string).collect();
+            }),
         };
         let attached = Arc::new(Mutex::new(0));
         let tries = attached.clone();
@@ -77,7 +84,7 @@ impl Bed {
         };
         let reconciler = Reconciler::new(maps.clone());
         let task = tokio::spawn(run(reconciler, receiver, reports, attach));
-        Self { maps, changes, pulse, metrics, attached, task }
+        Self { maps, changes, pulse, metrics, attached, issues, task }
     }
 
     async fn send(&self, changes: Vec<Change>) {
@@ -133,20 +140,65 @@ async fn leftovers_go_when_it_is_quiet_and_at_the_latest_after_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_tried_again_without_a_change_and_is_pending_until_then() {
+async fn a_failure_is_tried_again_without_a_change_and_is_shown_until_then() {
     let bed = Bed::start(Fake::new(1), 0);
     bed.send(cluster(2, 2)).await;
     bed.maps.lock().refused = vec![Op::Name { id: 3, text: Some("default/web-3:http/TCP".into()) }];
     bed.send(cluster(3, 2)).await;
     pass(3_000).await;
     assert_eq!(bed.frontends(), 2);
-    assert!(bed.pulse.borrow().oldest_pending.is_some());
+    assert!(bed.pulse.borrow().held_up[0].contains("Service default/web-3: service port"));
     let failures = bed.metrics.failures.get();
     assert!((3..10).contains(&failures), "{failures} tries in 3 s");
     bed.maps.lock().refused.clear();
     pass(10_000).await;
     assert_eq!(bed.frontends(), 3);
-    assert_eq!(bed.pulse.borrow().oldest_pending, None);
+    assert_eq!(bed.pulse.borrow().held_up, Vec::<String>::new());
+    assert_eq!(*bed.issues.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_op_that_fails_at_every_try_of_a_cold_start_keeps_one_service_out_and_nothing_else() {
+    let mut fake = Fake::new(1);
+    let name = |id| Op::Name { id, text: Some("default/web-2:http/TCP".into()) };
+    fake.refused = (1..10).map(name).collect();
+    let bed = Bed::start(fake, 0);
+    bed.send(cluster(3, 2)).await;
+    assert_eq!(*bed.attached.lock().unwrap(), 0, "it may be by chance");
+    pass(1_000).await;
+    assert_eq!((bed.frontends(), *bed.attached.lock().unwrap()), (2, 1));
+    let pulse = bed.pulse.borrow().clone();
+    assert!(pulse.applied && pulse.self_test == Some(Ok(())) && pulse.oldest_pending.is_none());
+    let (ready, body) = Health::new(bed.pulse.clone()).readyz();
+    assert!(!ready && body.contains("default/web-2"), "{body}");
+    let issues = bed.issues.lock().unwrap().clone();
+    assert!(issues.len() == 1 && issues[0].contains("Service default/web-2"), "{issues:?}");
+
+    pass(60_000).await;
+    let writes = bed.maps.lock().writes;
+    bed.send(vec![gone(3)]).await;
+    assert_eq!(bed.frontends(), 1, "a change does not wait for the next try");
+    assert!(bed.maps.lock().writes < writes + 10, "what is there is not written again");
+    bed.maps.lock().refused.clear();
+    pass(20_000).await;
+    assert_eq!(bed.frontends(), 2);
+    assert!(Health::new(bed.pulse.clone()).readyz().0);
+    assert_eq!(*bed.issues.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(*bed.attached.lock().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_no_write_succeeds_nothing_is_attached_and_it_is_pending() {
+    let mut fake = Fake::new(1);
+    fake.faults_percent = 100;
+    let bed = Bed::start(fake, 0);
+    bed.send(cluster(3, 2)).await;
+    pass(60_000).await;
+    assert_eq!((bed.frontends(), *bed.attached.lock().unwrap()), (0, 0));
+    assert!(bed.pulse.borrow().oldest_pending.is_some());
+    bed.maps.lock().faults_percent = 0;
+    pass(20_000).await;
+    assert_eq!((bed.frontends(), *bed.attached.lock().unwrap()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
