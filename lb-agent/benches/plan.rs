@@ -158,6 +158,7 @@ fn slice(service: u32, endpoints: [u32; 2]) -> EndpointSlice {
         family: Family::V4,
         ports: vec![EndpointPort { name: "http".into(), protocol: Protocol::TCP, port: PORT }],
         endpoints: endpoints.map(endpoint).into(),
+        triggered: None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod control_plane;
 mod kube_proxy;
+mod metrics;
 
 /// Ends the test with a line when this machine cannot make a lab.
 macro_rules! need_lab {

@@ -188,6 +188,7 @@ fn endpoints(snapshot: &mut Snapshot, service: &str, ready: &[&str], draining: &
                 })
                 .into(),
             endpoints: own.cloned().collect(),
+            triggered: None,
         };
         (name, Arc::new(slice))
     });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EndpointSlices: where a Service's traffic may go.
 
-use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{net::IpAddr, num::NonZeroU16, sync::Arc, time::SystemTime};
 
 use lb_common::protocol::Protocol;
 
@@ -20,6 +20,8 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
     /// The endpoints, in the slice's order.
     pub endpoints: Vec<Endpoint>,
+    /// When what last changed the slice happened, by annotation (MET-05).
+    pub triggered: Option<SystemTime>,
 }
 
 /// A port of a slice; (name, protocol) ties it to a service port (EPS-05).

@@ -41,7 +41,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     node_eligible: Option<bool>,
     healthy: bool,
-    status: Families,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Families>,
 }
 
 /// One state for both families: one loop serves both.
@@ -88,6 +89,11 @@ impl Health {
         report(&pulse, None, Instant::now(), SystemTime::now())
     }
 
+    /// What a health-check node port says of the proxy: that it is alive (HCN-03).
+    pub fn is_alive(&self) -> bool {
+        self.livez().0
+    }
+
     /// Sockets on this node get what the cluster says.
     pub fn readyz(&self) -> (bool, String) {
         let waiting = waiting(&self.pulse.borrow());
@@ -124,27 +130,34 @@ fn report(
     now: Instant,
     time: SystemTime,
 ) -> (bool, String) {
-    let healthy = pulse
+    let late = pulse
         .oldest_pending
-        .is_none_or(|queued| now.saturating_duration_since(queued) < STALE_AFTER);
+        .is_some_and(|queued| now.saturating_duration_since(queued) >= STALE_AFTER);
+    // Before the loop has reported, nothing is known to be wrong (HLZ-04).
+    let healthy = pulse.last_applied.is_none() || !late;
     let eligible = node_eligible.unwrap_or(true);
-    let applied = humantime::format_rfc3339(pulse.last_applied.unwrap_or(SystemTime::UNIX_EPOCH));
-    let family = FamilyReport { last_updated: applied.to_string(), healthy };
+    let applied = pulse.last_applied.map(|applied| humantime::format_rfc3339(applied).to_string());
+    let current_time = humantime::format_rfc3339(time).to_string();
     // In a good reply it is "now", in a bad one the last real update (HLZ-06).
-    let last_updated = if healthy && eligible { humantime::format_rfc3339(time) } else { applied };
-    let report = Report {
-        last_updated: last_updated.to_string(),
-        current_time: humantime::format_rfc3339(time).to_string(),
-        node_eligible,
-        healthy,
-        status: Families { ipv4: family.clone(), ipv6: family },
+    let last_updated = if healthy && eligible {
+        current_time.clone()
+    } else {
+        applied.clone().unwrap_or_else(|| NEVER.to_owned())
     };
+    let status = applied.map(|last_updated| {
+        let family = FamilyReport { last_updated, healthy };
+        Families { ipv4: family.clone(), ipv6: family }
+    });
+    let report = Report { last_updated, current_time, node_eligible, healthy, status };
     (healthy, to_json(&report))
 }
 
 fn to_json(body: &impl Serialize) -> String {
     serde_json::to_string(body).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
+
+/// What Go writes for a time that was never set.
+const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// Twice kube-proxy's sync period (HLZ-03).
 const STALE_AFTER: Duration = Duration::from_mins(1);
@@ -158,7 +171,13 @@ mod tests {
     }
 
     fn ready() -> Pulse {
-        Pulse { listed: true, applied: true, self_test: Some(Ok(())), ..Pulse::default() }
+        Pulse {
+            listed: true,
+            applied: true,
+            self_test: Some(Ok(())),
+            last_applied: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+            ..Pulse::default()
+        }
     }
 
     #[test]
@@ -205,11 +224,34 @@ mod tests {
 
     #[test]
     fn hlz_02_and_06_the_body_has_both_families_and_rfc_3339_times() {
-        let last_applied = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-        let health = health(Pulse { node_ineligible: true, last_applied, ..ready() });
+        let health = health(Pulse { node_ineligible: true, ..ready() });
         let body: serde_json::Value = serde_json::from_str(&health.healthz().1).unwrap();
         assert_eq!(body["lastUpdated"], "2023-11-14T22:13:20Z");
         assert_eq!(body["status"]["IPv6"]["lastUpdated"], "2023-11-14T22:13:20Z");
         assert_ne!(body["currentTime"], body["lastUpdated"]);
+    }
+
+    #[test]
+    fn hlz_04_before_the_first_report_no_family_is_listed_and_all_is_well() {
+        let queued = Instant::now().checked_sub(Duration::from_mins(10));
+        let pulse = Pulse { oldest_pending: queued, ..Pulse::default() };
+        let (alive, body) = health(pulse.clone()).livez();
+        assert!(alive && !body.contains("status"), "{body}");
+        let (_, body) = health(Pulse { node_ineligible: true, ..pulse }).healthz();
+        assert!(body.contains("\"lastUpdated\":\"0001-01-01T00:00:00Z\""), "{body}");
+    }
+
+    #[test]
+    fn hlz_06_a_good_reply_was_updated_now_and_a_bad_one_when_it_was() {
+        let newest = |pulse: Pulse| {
+            let body = health(pulse).livez().1;
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            (body["lastUpdated"].clone(), body["currentTime"].clone())
+        };
+        let (updated, now) = newest(ready());
+        assert_eq!(updated, now);
+        let queued = Instant::now().checked_sub(Duration::from_mins(1));
+        let (updated, _) = newest(Pulse { oldest_pending: queued, ..ready() });
+        assert_eq!(updated, "2023-11-14T22:13:20Z");
     }
 }

@@ -7,13 +7,17 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     routing::get,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{health::Health, metrics::Metrics};
+use super::{
+    exposition::{CLASSIC, OPEN_METRICS, classic},
+    health::Health,
+    metrics::{Metrics, ProxyMetrics},
+};
 
 /// A server's address cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -28,55 +32,124 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+/// What the health server answers from.
+#[derive(Clone, Debug)]
+pub struct HealthPages {
+    /// The answers.
+    pub health: Arc<Health>,
+    /// Counts them (MET-09).
+    pub metrics: ProxyMetrics,
+}
+
+/// What the metrics server answers from.
+#[derive(Clone, Debug)]
+pub struct MetricsPages {
+    /// `/metrics`, `/metrics/slis`.
+    pub metrics: Arc<Metrics>,
+    /// `/configz`: the effective configuration, as JSON.
+    pub configz: Arc<str>,
+}
+
 /// Binds a server's address, so that a mistake shows before anything else starts.
 pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { flag, address, source })
 }
 
 /// Serves `/healthz`, `/livez` and `/readyz` until cancelled (HLZ-01, HLZ-05).
-pub async fn serve_health(listener: TcpListener, health: Arc<Health>, stop: CancellationToken) {
+pub async fn serve_health(listener: TcpListener, pages: HealthPages, stop: CancellationToken) {
     let router = Router::new()
-        .route("/healthz", get(async |State(health): State<Arc<Health>>| json(health.healthz())))
-        .route("/livez", get(async |State(health): State<Arc<Health>>| json(health.livez())))
-        .route("/readyz", get(async |State(health): State<Arc<Health>>| json(health.readyz())))
-        .with_state(health);
+        .route("/healthz", get(async |State(pages): State<HealthPages>| pages.healthz()))
+        .route("/livez", get(async |State(pages): State<HealthPages>| pages.livez()))
+        .route("/readyz", get(async |State(pages): State<HealthPages>| json(pages.health.readyz())))
+        .with_state(pages);
     serve(listener, router, stop).await;
 }
 
-/// Serves `/metrics` and a plain `/healthz` until cancelled.
-pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
+/// Serves what kube-proxy serves on its metrics address, until cancelled.
+pub async fn serve_metrics(listener: TcpListener, pages: MetricsPages, stop: CancellationToken) {
     let router = Router::new()
-        .route("/metrics", get(async |State(metrics): State<Arc<Metrics>>| text(metrics.encode())))
-        .route("/healthz", get(async || "ok"))
-        .with_state(metrics);
+        .route("/metrics", get(metrics))
+        .route("/metrics/slis", get(slis))
+        .route("/healthz", get(ping))
+        .route("/proxyMode", get(async || plain(PROXY_MODE)))
+        .route("/configz", get(configz))
+        .with_state(pages);
     serve(listener, router, stop).await;
 }
 
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves until cancelled; connections that are idle then are closed.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "http server stopped");
     }
 }
 
-/// A health reply, with the headers of HLZ-02.
-fn json((healthy, body): (bool, String)) -> Response<Body> {
-    let mut reply = Response::new(Body::from(body));
-    if !healthy {
+/// A reply with a JSON body and the headers of HLZ-02 and HCN-04; 503 unless `good`.
+pub fn json((good, body): (bool, String)) -> Response<Body> {
+    let mut reply = page(body, "application/json");
+    if !good {
         *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
-    let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    let nosniff = HeaderValue::from_static("nosniff");
+    reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     reply
 }
 
-/// The metrics page, in the `OpenMetrics` text format.
-fn text(body: String) -> Response<Body> {
-    let mut reply = Response::new(Body::from(body));
-    let value = header::HeaderValue::from_static(
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    );
-    reply.headers_mut().insert(header::CONTENT_TYPE, value);
+impl HealthPages {
+    fn healthz(&self) -> Response<Body> {
+        let answer = self.health.healthz();
+        self.metrics.answered_healthz(answer.0);
+        json(answer)
+    }
+
+    fn livez(&self) -> Response<Body> {
+        let answer = self.health.livez();
+        self.metrics.answered_livez(answer.0);
+        json(answer)
+    }
+}
+
+async fn metrics(State(pages): State<MetricsPages>, headers: HeaderMap) -> Response<Body> {
+    text(pages.metrics.encode(), &headers)
+}
+
+async fn slis(State(pages): State<MetricsPages>, headers: HeaderMap) -> Response<Body> {
+    text(pages.metrics.encode_slis(), &headers)
+}
+
+async fn ping(State(pages): State<MetricsPages>) -> Response<Body> {
+    pages.metrics.checked();
+    plain("ok")
+}
+
+async fn configz(State(pages): State<MetricsPages>) -> Response<Body> {
+    page(pages.configz.to_string(), "application/json")
+}
+
+/// A metrics page in the format that the client asks for.
+fn text(body: String, asked: &HeaderMap) -> Response<Body> {
+    let accept = asked.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
+        page(body, OPEN_METRICS)
+    } else {
+        page(classic(&body), CLASSIC)
+    }
+}
+
+fn plain(body: &'static str) -> Response<Body> {
+    let mut reply = page(body.to_owned(), "text/plain; charset=utf-8");
+    let nosniff = HeaderValue::from_static("nosniff");
+    reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     reply
 }
+
+fn page(body: String, kind: &'static str) -> Response<Body> {
+    let mut reply = Response::new(Body::from(body));
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    reply
+}
+
+/// What agents learn of how Services behave here: as with kube-proxy's nftables mode. See
+/// docs/decisions.md.
+const PROXY_MODE: &str = "nftables";

@@ -3,9 +3,12 @@
 //!
 //! Kernel counters are read when a scrape asks for them; nothing polls.
 
+mod process;
+mod proxy;
+
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -15,11 +18,14 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric, text::encode},
     metrics::{
         counter::{ConstCounter, Counter as Count},
+        family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
+
+pub use proxy::{Changes, ProxyMetrics};
 
 /// Everything that `/metrics` shows. Each component holds the part that it feeds.
 #[derive(Debug)]
@@ -27,6 +33,12 @@ pub struct Metrics {
     registry: Registry,
     /// Fed by the reconcile loop.
     pub sync: SyncMetrics,
+    /// kube-proxy's own.
+    pub proxy: ProxyMetrics,
+    /// The other page, `/metrics/slis`.
+    slis: Registry,
+    /// Checks of the plain `/healthz` (KEP-3466).
+    checks: Count,
 }
 
 /// What the reconcile loop reports.
@@ -76,20 +88,31 @@ struct KernelCollector(Mutex<Box<dyn Kernel>>);
 impl Metrics {
     /// A registry over what the kernel holds.
     pub fn new(kernel: Box<dyn Kernel>) -> Arc<Self> {
-        let mut registry = Registry::with_prefix("sluice");
-        let sync = SyncMetrics::default();
-        sync.register(&mut registry);
-        registry.register_collector(Box::new(KernelCollector(Mutex::new(kernel))));
-        Arc::new(Self { registry, sync })
+        let mut registry = Registry::default();
+        let (sync, proxy) = (SyncMetrics::default(), ProxyMetrics::default());
+        let ours = registry.sub_registry_with_prefix("sluice");
+        sync.register(ours);
+        ours.register_collector(Box::new(KernelCollector(Mutex::new(kernel))));
+        proxy.register(registry.sub_registry_with_prefix("kubeproxy"));
+        let process = registry.sub_registry_with_prefix("process");
+        process.register_collector(Box::new(process::ProcessCollector));
+        let (slis, checks) = slis();
+        Arc::new(Self { registry, sync, proxy, slis, checks })
+    }
+
+    /// Notes a question for the plain `/healthz`, which is always answered well.
+    pub fn checked(&self) {
+        self.checks.inc();
     }
 
     /// The page in the `OpenMetrics` text format.
     pub fn encode(&self) -> String {
-        let mut page = String::new();
-        if let Err(error) = encode(&mut page, &self.registry) {
-            tracing::error!(%error, "metrics cannot be written");
-        }
-        page
+        page(&self.registry)
+    }
+
+    /// The page of `/metrics/slis`, in the same format.
+    pub fn encode_slis(&self) -> String {
+        page(&self.slis)
     }
 }
 
@@ -169,35 +192,49 @@ impl Collector for KernelCollector {
     }
 }
 
+fn page(registry: &Registry) -> String {
+    let mut page = String::new();
+    if let Err(error) = encode(&mut page, registry) {
+        tracing::error!(%error, "metrics cannot be written");
+    }
+    page
+}
+
+/// What kube-proxy says of its health check: `ping`, which never fails.
+fn slis() -> (Registry, Count) {
+    let mut root = Registry::default();
+    let started = Gauge::<f64, AtomicU64>::default();
+    started.set(process::started_secs().unwrap_or_default());
+    root.register("process_start_time_seconds", process::STARTED, started);
+    let slis = root.sub_registry_with_prefix("kubernetes");
+    let healthy: Family<[(&str, &str); 2], Gauge> = Family::default();
+    healthy.get_or_create(&[CHECK, ("type", "healthz")]).set(1);
+    let checks: Family<[(&str, &str); 3], Count> = Family::default();
+    let labels = [CHECK, ("status", "success"), ("type", "healthz")];
+    let count = checks.get_or_create_owned(&labels);
+    slis.register("healthcheck", "This metric records the result of a single healthcheck", healthy);
+    slis.register("healthchecks", "This metric records the results of all healthcheck", checks);
+    (root, count)
+}
+
+/// The one check.
+const CHECK: (&str, &str) = ("name", "ping");
+
+/// A page without a kernel.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
+pub(crate) fn empty() -> Arc<Metrics> {
     #[derive(Debug)]
-    struct Fixed;
-
-    impl Kernel for Fixed {
+    struct Nothing;
+    impl Kernel for Nothing {
         fn counters(&self) -> Vec<u64> {
-            (0..u64::from(Counter::COUNT)).collect()
+            Vec::new()
         }
         fn fills(&self) -> Vec<Fill> {
-            vec![Fill { map: "SERVICES", used: 3, capacity: 16384 }]
+            Vec::new()
         }
     }
-
-    #[test]
-    fn a_page_holds_counters_fills_and_syncs() {
-        let metrics = Metrics::new(Box::new(Fixed));
-        metrics.sync.observe(Duration::from_millis(3), 7);
-        let page = metrics.encode();
-        for line in [
-            "sluice_decisions_total{reason=\"pass_bypass\"} 1",
-            "sluice_map_entries{map=\"SERVICES\"} 3",
-            "sluice_map_capacity{map=\"SERVICES\"} 16384",
-            "sluice_map_writes_total 7",
-            "sluice_sync_duration_seconds_count 1",
-        ] {
-            assert!(page.contains(line), "{line} is missing:\n{page}");
-        }
-    }
+    Metrics::new(Box::new(Nothing))
 }
+
+#[cfg(test)]
+mod tests;

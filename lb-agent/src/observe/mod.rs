@@ -4,6 +4,8 @@
 //! Reads what the reconcile loop publishes and what the kernel programs count; decides
 //! nothing and writes nothing.
 
+pub mod backlog;
+pub mod exposition;
 pub mod health;
 pub mod http;
 pub mod kernel;

@@ -112,6 +112,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
                     for_nodes: Vec::new(),
                 })
                 .collect(),
+            triggered: None,
         }
     })
 }

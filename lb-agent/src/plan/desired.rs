@@ -14,6 +14,7 @@ use super::{
     compile::compile_service,
     demand::Demand,
     port::{Frontend, Port, PortName},
+    stranded::Stranded,
 };
 use crate::model::{
     ObjectName,
@@ -29,6 +30,7 @@ pub struct Desired {
     claims: Claims,
     node_addresses: BTreeSet<Addr>,
     demand: Demand,
+    stranded: Stranded,
 }
 
 /// What an update changed: what a plan has to look at.
@@ -122,6 +124,11 @@ impl Desired {
         &self.demand
     }
 
+    /// How many service ports a Local policy leaves without endpoints on this node.
+    pub const fn stranded(&self) -> &Stranded {
+        &self.stranded
+    }
+
     /// The claims that wait (COL-02).
     pub fn issues(&self) -> impl Iterator<Item = Issue> {
         self.claims.issues()
@@ -171,6 +178,8 @@ impl Desired {
         }
         self.demand -= old.as_deref().map(Demand::of).unwrap_or_default();
         self.demand += new.as_deref().map(Demand::of).unwrap_or_default();
+        self.stranded -= old.as_deref().map(Stranded::of).unwrap_or_default();
+        self.stranded += new.as_deref().map(Stranded::of).unwrap_or_default();
         match new {
             Some(port) => self.ports.insert(name.clone(), port),
             None => self.ports.remove(name),

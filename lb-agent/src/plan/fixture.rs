@@ -89,6 +89,7 @@ pub(crate) fn slice(name: &str, ports: &[&str], endpoints: Vec<Build>) -> Endpoi
             })
             .collect(),
         endpoints: endpoints.into_iter().map(Build::done).collect(),
+        triggered: None,
     }
 }
 

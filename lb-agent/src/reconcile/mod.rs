@@ -28,6 +28,7 @@ use crate::{
         diff::Planner,
         held_up::HeldUp,
         op::Op,
+        stranded::Stranded,
     },
 };
 
@@ -152,6 +153,11 @@ impl<D: Datapath> Reconciler<D> {
 
     fn node(&self) -> ObjectName {
         ObjectName::new("", self.snapshot.node.name.clone())
+    }
+
+    /// How many service ports a Local policy leaves without endpoints on this node.
+    pub const fn stranded(&self) -> &Stranded {
+        self.desired.stranded()
     }
 
     /// The cluster as it was taken up.

@@ -18,6 +18,7 @@ use crate::{
     datapath::Datapath,
     model::{change::Change, issue::Issue},
     observe::{
+        backlog::Backlog,
         health::Pulse,
         metrics::{Fill, SyncMetrics},
     },
@@ -30,6 +31,8 @@ pub struct Reports {
     pub pulse: watch::Sender<Pulse>,
     /// Metrics.
     pub metrics: SyncMetrics,
+    /// What waits, for kube-proxy's metrics.
+    pub backlog: Backlog,
     /// How full the maps are.
     pub fills: watch::Sender<Vec<Fill>>,
     /// Called with what is ignored, whenever that changes.
@@ -81,8 +84,7 @@ pub async fn run<D: Datapath>(
         match this.wait(&mut changes).await {
             Wake::Changes(None) => return,
             Wake::Changes(Some(batch)) => {
-                this.pending.get_or_insert_with(Instant::now);
-                this.reports.pulse.send_modify(|pulse| pulse.listed = true);
+                this.queue(&batch, &reconciler);
                 reconciler.take(batch);
                 this.sync(&mut reconciler);
             }
@@ -132,9 +134,23 @@ impl Loop {
         }
     }
 
+    /// Notes that changes came and wait.
+    fn queue<D: Datapath>(&mut self, batch: &[Change], reconciler: &Reconciler<D>) {
+        let pending = *self.pending.get_or_insert_with(Instant::now);
+        self.reports.backlog.queue(batch, reconciler.snapshot());
+        self.reports.pulse.send_modify(|pulse| {
+            pulse.listed = true;
+            pulse.oldest_pending = Some(pending);
+        });
+    }
+
     fn sync<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
-        let started = Instant::now();
+        let (started, full) = (Instant::now(), reconciler.planner().is_none());
         let result = reconciler.sync();
+        match &result {
+            Ok(()) => self.reports.backlog.synced(started.elapsed(), full, SystemTime::now()),
+            Err(_) => self.reports.backlog.sync_failed(),
+        }
         self.settle(result, reconciler, started);
     }
 
@@ -142,6 +158,9 @@ impl Loop {
         (self.retire, self.retire_limit) = (None, None);
         let started = Instant::now();
         let result = reconciler.retire();
+        if result.is_err() {
+            self.reports.backlog.cleanup_failed();
+        }
         self.settle(result, reconciler, started);
     }
 
@@ -241,6 +260,7 @@ impl Loop {
             self.reports.metrics.backends.set(used(maps::BACKENDS));
             self.reports.fills.send_replace(usage);
         }
+        self.reports.backlog.set_stranded(reconciler.stranded());
         let issues: BTreeSet<_> = reconciler.issues().into_iter().collect();
         for issue in issues.difference(&self.known) {
             tracing::warn!(%issue, "ignored");

@@ -62,6 +62,7 @@ pub(super) fn slice(number: u8, count: u8) -> Change {
         family: crate::model::Family::V4,
         ports: vec![port],
         endpoints: (1..=count).map(endpoint).collect(),
+        triggered: None,
     };
     Change::Slice(Object { name, value: Some(slice), issues: Vec::new() })
 }

@@ -8,7 +8,7 @@
 
 pub mod state;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use lb_common::maps::Capacities;
 use tokio::{
@@ -29,8 +29,9 @@ use crate::{
     },
     model::issue::Issue,
     observe::{
+        backlog::Backlog,
         health::{Health, Pulse},
-        http::{self, BindError},
+        http::{self, BindError, HealthPages, MetricsPages},
         kernel::Pinned,
         metrics::Metrics,
     },
@@ -97,7 +98,9 @@ pub fn run(config: Config) -> Result<(), RunError> {
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
+    let started = SystemTime::now();
     let Config { source, bpf_root, cgroup_root, allow, healthz, metrics } = config;
+    let configz = "{}".to_owned();
     let stop = CancellationToken::new();
     end_on_signal(&stop)?;
     let feed = source::start(source).await?;
@@ -109,14 +112,17 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let (pulse, pulses) = watch::channel(Pulse::default());
     let (fills, filled) = watch::channel(Vec::new());
     let page = Metrics::new(Box::new(Pinned { bpf_root: bpf_root.clone(), fills: filled }));
+    let health = Arc::new(Health::new(pulses));
     let servers = TaskTracker::new();
     if let BindAddress(Some(address)) = healthz {
         let listener = http::bind("--healthz-bind-address", address).await?;
-        servers.spawn(http::serve_health(listener, Arc::new(Health::new(pulses)), stop.clone()));
+        let pages = HealthPages { health: health.clone(), metrics: page.proxy.clone() };
+        servers.spawn(http::serve_health(listener, pages, stop.clone()));
     }
     if let BindAddress(Some(address)) = metrics {
         let listener = http::bind("--metrics-bind-address", address).await?;
-        servers.spawn(http::serve_metrics(listener, page.clone(), stop.clone()));
+        let pages = MetricsPages { metrics: page.clone(), configz: configz.into() };
+        servers.spawn(http::serve_metrics(listener, pages, stop.clone()));
     }
     servers.close();
 
@@ -125,7 +131,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
             tracing::warn!(%error, "show services will not have what is ignored");
         }
     });
-    let reports = Reports { pulse, metrics: page.sync.clone(), fills, issues };
+    let backlog = Backlog::new(page.proxy.clone(), started);
+    let reports = Reports { pulse, metrics: page.sync.clone(), backlog, fills, issues };
     let source::Feed { changes, tasks: mut sources, .. } = feed;
     let reconcile = reconcile::run(Reconciler::new(kernel), changes, reports, attach);
     tokio::select! {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use k8s_openapi::{
     api::core::v1::{Container, Node as NodeObject, Pod as PodObject, PodSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff::Timestamp,
 };
 use serde_json::json;
 
@@ -98,9 +99,11 @@ impl Cluster {
     /// The status that a kubelet would report of a pod.
     fn report(&self, object: &str, pod: &Pod, ready: bool) -> Result<()> {
         let ready = if ready { "True" } else { "False" };
+        // What the EndpointSlice controller takes for the trigger of a change.
+        let now = Time(Timestamp::now());
         let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(|kind| {
             let status = if kind.ends_with("Ready") { ready } else { "True" };
-            json!({ "type": kind, "status": status })
+            json!({ "type": kind, "status": status, "lastTransitionTime": now })
         });
         let status = json!({
             "apiVersion": "v1",

@@ -38,7 +38,14 @@ fn service(name: ObjectName, version: u16) -> Service {
 }
 
 fn slice(name: ObjectName, owner: &ObjectName, family: Family) -> EndpointSlice {
-    EndpointSlice { name, service: owner.clone(), family, ports: Vec::new(), endpoints: Vec::new() }
+    EndpointSlice {
+        name,
+        service: owner.clone(),
+        family,
+        ports: Vec::new(),
+        endpoints: Vec::new(),
+        triggered: None,
+    }
 }
 
 fn put<T>(name: ObjectName, value: T) -> Object<T> {

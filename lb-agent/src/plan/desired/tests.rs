@@ -234,3 +234,20 @@ fn node_addresses_are_followed() {
     assert!(!world.desired.update(&world.snapshot, &Touched::All).node_addresses);
     assert_eq!(world.desired.node_addresses().len(), 1);
 }
+
+#[test]
+fn met_08_the_count_follows_every_change() {
+    let mut world = World::default();
+    world.snapshot.node.name = "here".into();
+    let slice = slice("a", &["http=80"], vec![endpoint("10.0.0.1").on("there")]);
+    let of = slice.service.clone();
+    world.snapshot.slices.entry(of).or_default().insert(slice.name.clone(), Arc::new(slice));
+    let mut web = service("web", &["10.96.0.1"], &["http=80"]);
+    web.internal_policy = crate::model::service::TrafficPolicy::Local;
+    world.put(web.clone());
+    assert_eq!(world.desired.stranded().internal(crate::model::Family::V4), 1);
+    world.put(web.clone());
+    assert_eq!(world.desired.stranded().internal(crate::model::Family::V4), 1);
+    world.remove("web");
+    assert_eq!(*world.desired.stranded(), Stranded::default());
+}

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     datapath::{Error, Failed, fake::Fake},
     model::{ObjectName, change::Object},
-    observe::health::Health,
+    observe::{health::Health, metrics::ProxyMetrics},
     plan::{op::Op, tables::Tables},
     reconcile::tests::cluster,
 };
@@ -70,6 +70,7 @@ impl Bed {
         let reports = Reports {
             pulse: sender,
             metrics: metrics.clone(),
+            backlog: Backlog::new(ProxyMetrics::default(), SystemTime::UNIX_EPOCH),
             fills: watch::channel(Vec::new()).0,
             issues: Box::new(move |issues| {
                 *told.lock().unwrap() = issues.iter().map(ToString::to_string).collect();

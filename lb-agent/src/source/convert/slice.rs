@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! discovery.k8s.io/v1 EndpointSlice.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
-use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::{api::discovery::v1 as discovery, jiff::Timestamp};
 
 use super::{
     Complaints,
@@ -51,7 +51,15 @@ fn read(
         family,
         ports: ports(object, complaints),
         endpoints: endpoints(object, family, complaints),
+        triggered: triggered(object),
     })
+}
+
+/// When the pod or Service changed that the slice was last written for (MET-05). Nonsense is
+/// as good as nothing: it is for a metric alone.
+fn triggered(object: &discovery::EndpointSlice) -> Option<SystemTime> {
+    let text = object.metadata.annotations.as_ref()?.get(TRIGGER_ANNOTATION)?;
+    text.parse::<Timestamp>().ok().map(SystemTime::from)
 }
 
 /// EPS-06: entries without a name or number are skipped, without a word; number 0 and other
@@ -136,6 +144,9 @@ fn conditions(entry: &discovery::Endpoint) -> Conditions {
 
 /// Names the slice's Service, in the slice's own namespace (EPS-02).
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// When what the slice was last written for happened, in RFC 3339 (MET-05).
+const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// A slice with this label, whatever its value, is not for proxies (EPS-01).
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";

@@ -201,3 +201,16 @@ fn eps_06_defaults_name_a_port_that_a_person_did_not() {
     assert_eq!(found.name.to_string(), "default/web-1");
     assert_eq!((&*found.ports[0].name, found.ports[0].port.get()), ("", 80));
 }
+
+#[test]
+fn met_05_the_trigger_of_a_change_is_read_and_nonsense_is_none() {
+    let triggered = |value: Value| {
+        let key = "endpoints.kubernetes.io/last-change-trigger-time";
+        let slice = clean(json!({"metadata": {"annotations": {key: value}}}));
+        slice.triggered.map(|at| at.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis())
+    };
+    assert_eq!(triggered(json!("2023-11-14T22:13:20.5Z")), Some(1_700_000_000_500));
+    assert_eq!(triggered(json!("2023-11-14T23:13:20+01:00")), Some(1_700_000_000_000));
+    assert_eq!(triggered(json!("yesterday")), None);
+    assert_eq!(clean(json!({})).triggered, None);
+}
