@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::api::core::v1::Service;
 use lab::{
     Lab,
     agent::{Agent, AgentSpec},
@@ -36,12 +37,7 @@ fn names_types_and_bounds_are_those_of_kube_proxy() {
     let limit = Duration::from_secs(30);
     let _proxy = KubeProxy::start(theirs, &admin, ProxyMode::Nftables, limit).unwrap();
     let agent = Agent::start(ours, &AgentSpec::kubeconfig(&admin)).unwrap();
-    let mut service = objects::service("web", &[], &Port::both(80, 8080));
-    let spec = service.spec.as_mut().unwrap();
-    spec.selector = Some([("app".to_owned(), "web".to_owned())].into());
-    spec.ip_family_policy = Some("RequireDualStack".to_owned());
-    spec.ip_families = None;
-    cluster.api().apply(&service).unwrap();
+    cluster.api().apply(&web()).unwrap();
     // Series of theirs appear when they are first observed, and so does the trigger's.
     for (node, port) in [(theirs, 10256), (ours, 10256)] {
         for path in ["/healthz", "/livez"] {
@@ -97,6 +93,16 @@ fn the_other_pages_of_the_metrics_address_are_those_of_kube_proxy() {
     let slis = "/metrics/slis";
     let names = |node| page(&get(node, 10249, slis).1).into_keys().collect::<Vec<_>>();
     assert_eq!(names(ours), names(theirs));
+}
+
+/// A dual-stack Service of all pods.
+fn web() -> Service {
+    let mut service = objects::service("web", &[], &Port::both(80, 8080));
+    let spec = service.spec.as_mut().unwrap();
+    spec.selector = Some([("app".to_owned(), "web".to_owned())].into());
+    spec.ip_family_policy = Some("RequireDualStack".to_owned());
+    spec.ip_families = None;
+    service
 }
 
 /// `GET` on a node's own loopback.
