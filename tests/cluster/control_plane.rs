@@ -11,11 +11,10 @@ use k8s_openapi::api::{
 use lab::{
     Lab,
     cluster::{Cluster, User},
+    need_lab,
     objects::NAMESPACE,
     wait,
 };
-
-use super::need_lab;
 
 #[test]
 fn a_service_gets_its_slices_from_the_real_controller() {

@@ -8,12 +8,11 @@ use lab::{
     Lab,
     cluster::{Cluster, User},
     kube_proxy::{KubeProxy, ProxyMode},
+    need_lab,
     objects::{self, NAMESPACE, Port},
     wait,
     wire::AskSpec,
 };
-
-use super::need_lab;
 
 #[test]
 fn kube_proxy_serves_a_cluster_ip_in_both_modes() {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The metrics page beside that of the real kube-proxy.
-#![expect(clippy::unwrap_used, reason = "a test's helper fails its test like the test itself")]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,12 +10,11 @@ use lab::{
     cluster::{Cluster, User},
     http,
     kube_proxy::{KubeProxy, ProxyMode},
+    need_lab,
     node::Node,
     objects::{self, Port},
     wait,
 };
-
-use super::need_lab;
 
 /// What a page says of a metric: its type, and its bounds if it is a histogram.
 type Page = BTreeMap<String, (String, Vec<String>)>;

@@ -187,7 +187,7 @@ impl Stage {
         for node in self.lab.nodes() {
             let spec = match &self.origin {
                 Origin::Manifests(_) => AgentSpec::manifests(Manifests::of(&self.lab)?.dir()),
-                Origin::Cluster(cluster) => AgentSpec::kubeconfig(&kubectl::agent_user(cluster)?),
+                Origin::Cluster(cluster) => AgentSpec::kubeconfig(&cluster.agent_kubeconfig()?),
             };
             self.agents.push(Agent::spawn(node, &spec)?);
         }

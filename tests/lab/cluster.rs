@@ -29,8 +29,10 @@ use crate::{
 mod api;
 mod control_plane;
 mod kubelet;
+mod rights;
 
 pub use api::{Api, Object};
+pub use rights::role as agent_role;
 
 /// Who asks the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -78,7 +78,8 @@ impl Health {
     /// Alive, and this node should get traffic (HLZ-05).
     pub fn healthz(&self) -> (bool, String) {
         let pulse = self.pulse.borrow().clone();
-        let eligible = !pulse.node_ineligible;
+        // Before the list is in, the Node is unknown.
+        let eligible = pulse.listed && !pulse.node_ineligible;
         let (healthy, report) = report(&pulse, Some(eligible), Instant::now(), SystemTime::now());
         (healthy && eligible, report)
     }
@@ -220,6 +221,13 @@ mod tests {
         );
         let (alive, body) = health.livez();
         assert!(alive && !body.contains("nodeEligible"), "{body}");
+    }
+
+    #[test]
+    fn hlz_05_a_node_that_was_not_listed_yet_is_unknown() {
+        let health = health(Pulse::default());
+        assert!(!health.healthz().0);
+        assert!(health.livez().0);
     }
 
     #[test]

@@ -1,19 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The same objects through a real API server, made as a person makes them.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{
-    Lab,
-    cluster::{Cluster, User},
-    id::RunId,
-    netns,
-    pod::Pod,
-};
+use lab::{Lab, cluster::Cluster, id::RunId, netns, pod::Pod};
 
 use crate::screen::Screen;
 
@@ -53,14 +44,6 @@ pub(super) fn terminate(cluster: &Cluster, pod: &Pod) -> Result<String> {
 /// Removes a terminating pod's object, as its kubelet does at the end.
 pub(super) fn forget(cluster: &Cluster, pod: &Pod) -> Result<()> {
     cluster.forget_pod(&object_of(cluster, pod)?)
-}
-
-/// The kubeconfig of a user with the rights of the deployment in `deploy/`, and no others.
-pub(super) fn agent_user(cluster: &Cluster) -> Result<PathBuf> {
-    let role = DEPLOYMENT.split("\n---\n").find(|object| object.contains("kind: ClusterRole\n"));
-    let role = role.context("deploy/sluice.yaml has no ClusterRole")?;
-    cluster.kubectl_apply(&format!("{role}\n---{BINDING}"))?;
-    Ok(cluster.kubeconfig(User::Agent))
 }
 
 /// A lab that was removed left no namespace behind.
@@ -118,17 +101,4 @@ spec:
   selector: { app: nobody }
   ports:
     - { name: tcp, protocol: TCP, port: 80, targetPort: 8080 }
-";
-
-/// What a cluster gets.
-const DEPLOYMENT: &str = include_str!("../../../deploy/sluice.yaml");
-
-/// The role of [`DEPLOYMENT`] for the user that the lab's agents are.
-const BINDING: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: { name: lb-agent }
-roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: sluice }
-subjects:
-  - { apiGroup: rbac.authorization.k8s.io, kind: User, name: lb-agent }
 ";

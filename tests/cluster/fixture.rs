@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A lab with a control plane, and an agent on each node that watches it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use lab::{
+    Lab,
+    agent::{Agent, AgentSpec},
+    cluster::Cluster,
+    pod::Pod,
+    wait,
+    wire::Family,
+};
+use serde_json::Value;
+
+/// A lab, its control plane and an agent a node, with the rights of the deployment.
+pub(crate) struct Watched {
+    /// By node.
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) cluster: Cluster,
+    pub(crate) lab: Lab,
+}
+
+impl Watched {
+    /// Two nodes with two pods each, all of `app: web`; the first pod of a node is of
+    /// `half: left`, the second of `half: right`.
+    pub(crate) fn start() -> Result<Self> {
+        let lab = Lab::start()?;
+        let cluster = Cluster::start(&lab)?;
+        for pod in lab.pods() {
+            let half = if pod.name.ends_with('1') { "left" } else { "right" };
+            cluster.run_pod(&pod, &[("app", "web"), ("half", half)])?;
+        }
+        let spec = AgentSpec::kubeconfig(&cluster.agent_kubeconfig()?);
+        let start = |node| Agent::start(node, &spec);
+        let agents = lab.nodes().iter().map(start).collect::<Result<_>>()?;
+        Ok(Self { agents, cluster, lab })
+    }
+
+    /// A pod of each node, from which to dial.
+    pub(crate) fn clients(&self) -> Result<[Pod; 2]> {
+        Ok([self.lab.pod("pod-1-1")?, self.lab.pod("pod-2-1")?])
+    }
+
+    /// Waits until a frontend has this set for clients inside, on both nodes.
+    pub(crate) fn await_inside(&self, frontend: &impl ToString, set: impl Into<Value>) {
+        let (frontend, set) = (frontend.to_string(), set.into());
+        for agent in &self.agents {
+            await_inside(agent, &frontend, &set);
+        }
+    }
+
+    /// Waits until a frontend is gone from both nodes.
+    pub(crate) fn await_gone(&self, frontend: &impl ToString) {
+        let frontend = frontend.to_string();
+        for agent in &self.agents {
+            let gone = wait::for_value(LIMIT, &format!("{frontend} to be gone"), || {
+                let rows = agent.services()?;
+                ensure!(rows.iter().all(|row| row.frontend != frontend), "it is there");
+                Ok(())
+            });
+            gone.unwrap();
+        }
+    }
+
+    /// Runs kubectl as admin.
+    #[track_caller]
+    pub(crate) fn kubectl<const N: usize>(&self, args: [&str; N]) -> String {
+        self.cluster.kubectl(args).unwrap()
+    }
+
+    /// `kubectl apply`.
+    #[track_caller]
+    pub(crate) fn apply(&self, yaml: &str) {
+        self.cluster.kubectl_apply(yaml).unwrap();
+    }
+}
+
+/// Waits until a frontend of an agent has this set.
+#[track_caller]
+pub(crate) fn await_inside(agent: &Agent, frontend: &str, set: &Value) {
+    let has = wait::for_value(LIMIT, &format!("{frontend} to have {set}"), || {
+        let rows = agent.services()?;
+        let mut rows = rows.iter().filter(|row| row.frontend == frontend).peekable();
+        rows.peek().context("it is not there")?;
+        let other = rows.find(|row| row.inside != *set);
+        ensure!(other.is_none(), "it is {other:?}");
+        Ok(())
+    });
+    has.unwrap_or_else(|error| panic!("{error:#}; the agent says:\n{}", agent.log()));
+}
+
+/// Waits until an agent has said something.
+#[track_caller]
+pub(crate) fn await_log(agent: &Agent, part: &str) {
+    let said = wait::until(LIMIT, &format!("the log to say {part}"), || agent.log().contains(part));
+    said.unwrap_or_else(|error| panic!("{error}:\n{}", agent.log()));
+}
+
+/// The first address of a Service's `number`: port 80 of a ClusterIP that ends in it.
+pub(crate) fn vip(family: Family, number: u8) -> SocketAddr {
+    lab::served::vip(family, number)
+}
+
+/// A dual-stack Service, TCP and UDP 80 to 8080, over the pods with this label; `more` goes
+/// into its spec.
+pub(crate) fn service(name: &str, number: u8, selector: &str, more: &str) -> String {
+    let [v4, v6] = Family::BOTH.map(|family| vip(family, number).ip());
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{ name: {name} }}
+spec:
+  ipFamilyPolicy: RequireDualStack
+  ipFamilies: [IPv4, IPv6]
+  clusterIP: '{v4}'
+  clusterIPs: ['{v4}', '{v6}']
+  selector: {{ {selector} }}
+  ports:
+  - {{ name: tcp, port: 80, targetPort: 8080, protocol: TCP }}
+  - {{ name: udp, port: 80, targetPort: 8080, protocol: UDP }}
+{more}
+"
+    )
+}
+
+/// How long controllers and agent may take together.
+const LIMIT: Duration = Duration::from_secs(20);

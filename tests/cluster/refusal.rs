@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! An API server that refuses: what is in the maps serves on, and the log says what to do.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use lab::{
+    agent::{Agent, AgentSpec},
+    cluster::{User, agent_role},
+    driver::Driver,
+    need_lab,
+    place::bounded_output,
+    wait,
+    wire::{AskSpec, Family},
+};
+use serde_json::Value;
+
+use crate::fixture::{Watched, await_log, service, vip};
+
+/// SYN-03, HLZ-05: 401, 403 on one watch, somebody else's certificate, nobody there.
+#[test]
+fn an_api_server_that_refuses_is_named_and_tried_again() {
+    need_lab!();
+    let mut watched = Watched::start().unwrap();
+    watched.apply(&service("web", 50, "app: web", ""));
+    watched.await_inside(&vip(Family::V4, 50), 4);
+    let driver = watched.lab.pod("pod-1-1").unwrap().driver().unwrap();
+    for (name, text, says) in unusable(&watched) {
+        let file = watched.lab.dir().join(name);
+        fs::write(&file, text).unwrap();
+        restart(&mut watched, &file);
+        waits(&mut watched.agents[0], &driver, says);
+        let log = watched.agents[0].log();
+        let lines = log.lines().filter(|line| line.contains(says[0]) && line.contains("services"));
+        assert_eq!(lines.count(), 1, "{name}: once, not at every attempt:\n{log}");
+    }
+
+    // 403 on one watch of three; rights that come are used.
+    let role = agent_role().unwrap();
+    watched
+        .cluster
+        .grant(&role.replace("resources: [endpointslices]", "resources: [none]"))
+        .unwrap();
+    let file = watched.cluster.kubeconfig(User::Agent);
+    restart(&mut watched, &file);
+    let refused = "cannot watch endpointslices.discovery.k8s.io: the API server answers 403";
+    waits(&mut watched.agents[0], &driver, &[refused, "its role needs list and watch of it"]);
+    let log = watched.agents[0].log();
+    assert!(!log.contains("cannot watch nodes: the API server answers 403"), "{log}");
+    watched.cluster.grant(&role).unwrap();
+    watched.agents[0].wait_ready(Duration::from_secs(30)).unwrap();
+    await_log(&watched.agents[0], "source recovered");
+    assert_eq!(watched.agents[0].healthz().unwrap().0, 200);
+    driver.ask(AskSpec::tcp(vip(Family::V6, 50))).unwrap();
+}
+
+/// A kubeconfig each, and what the agent says of it.
+fn unusable(watched: &Watched) -> [(&'static str, String, &'static [&'static str]); 3] {
+    let sound = fs::read(watched.cluster.kubeconfig(User::Agent)).unwrap();
+    let sound: Value = serde_json::from_slice(&sound).unwrap();
+    let with = |place: &str, value: &str| {
+        let mut file = sound.clone();
+        *file.pointer_mut(place).unwrap() = value.into();
+        file.to_string()
+    };
+    let authority = watched.lab.dir().join("other.crt");
+    another_certificate(&authority);
+    let nobody = with("/clusters/0/cluster/server", "https://192.168.50.2:1");
+    let other = with("/clusters/0/cluster/certificate-authority", &authority.to_string_lossy());
+    [
+        (
+            "token",
+            with("/users/0/user/token", "nonsense"),
+            &["answers 401", "cannot watch services", "are the credentials of this agent valid?"],
+        ),
+        ("nobody", nobody, &["Connection refused", "cannot watch services"]),
+        ("certificate", other, &["certificate", "cannot watch services"]),
+    ]
+}
+
+/// Ends the agent of node-1 and starts it with another kubeconfig.
+fn restart(watched: &mut Watched, kubeconfig: &Path) {
+    watched.agents[0].kill().unwrap();
+    let node = watched.lab.node("node-1").unwrap();
+    watched.agents[0] = Agent::spawn(node, &AgentSpec::kubeconfig(kubeconfig)).unwrap();
+}
+
+/// The agent says so, is alive and not ready, and sockets are served meanwhile.
+fn waits(agent: &mut Agent, driver: &Driver, says: &[&str]) {
+    for part in says {
+        await_log(agent, part);
+    }
+    let limit = Duration::from_secs(10);
+    wait::until(limit, "the agent's server", || agent.livez().is_ok()).unwrap();
+    assert_eq!(agent.livez().unwrap().0, 200);
+    assert_eq!(agent.healthz().unwrap().0, 503, "its Node is not known");
+    assert_eq!(agent.readyz().unwrap().0, 503);
+    assert!(agent.process().is_running());
+    for family in Family::BOTH {
+        driver.ask(AskSpec::tcp(vip(family, 50))).unwrap();
+        driver.ask(AskSpec::udp(vip(family, 50))).unwrap();
+    }
+}
+
+/// A certificate that the API server's was not signed with.
+fn another_certificate(path: &Path) {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other"]);
+    command.args(["-keyout", "/dev/null", "-out"]).arg(path);
+    let (code, _, stderr) = bounded_output(command, Duration::from_secs(20)).unwrap();
+    assert_eq!(code, Some(0), "{stderr}");
+}
