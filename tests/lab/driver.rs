@@ -21,8 +21,8 @@ use crate::{
     place::Place,
     process::Process,
     wire::{
-        Answer, AskSpec, Family, HoldReport, HoldSpec, Kind, LoadReport, LoadSpec, Reply, Request,
-        Sock, SocketError, SocketSpec, Task,
+        Answer, AskSpec, Attempt, Family, HoldReport, HoldSpec, Kind, LoadReport, LoadSpec, Reply,
+        Request, Sock, SocketError, SocketSpec, SurveySpec, Task,
     },
 };
 
@@ -175,6 +175,15 @@ impl Driver {
     pub fn ask(&self, spec: AskSpec) -> Outcome<Answer> {
         match self.call(&Request::Ask { spec })? {
             Reply::Answer { answer } => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Many exchanges at once, each survey's own attempts one after another; the
+    /// attempts of each, in the order of `specs`.
+    pub fn survey(&self, specs: Vec<SurveySpec>) -> Outcome<Vec<Vec<Attempt>>> {
+        match self.call(&Request::Survey { specs })? {
+            Reply::Survey { attempts } => Ok(attempts),
             other => Err(unexpected(&other)),
         }
     }

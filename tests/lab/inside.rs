@@ -22,6 +22,7 @@ mod exchange;
 mod hold;
 mod load;
 pub mod serve;
+mod survey;
 
 /// Moves this process into a place.
 ///

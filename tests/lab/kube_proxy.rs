@@ -39,11 +39,25 @@ impl ProxyMode {
 impl KubeProxy {
     /// Starts it on `node`, without waiting.
     pub fn spawn(node: &Node, kubeconfig: &Path, mode: ProxyMode) -> Result<Self> {
+        Self::spawn_with(node, kubeconfig, mode, &[&Self::cluster_cidr()])
+    }
+
+    /// The flag that tells it which sources are pods.
+    pub fn cluster_cidr() -> String {
+        format!("--cluster-cidr={}", address::POD_RANGES)
+    }
+
+    /// Starts it with these flags beside the mode and who and where it is.
+    pub fn spawn_with(
+        node: &Node,
+        kubeconfig: &Path,
+        mode: ProxyMode,
+        flags: &[&str],
+    ) -> Result<Self> {
         let mut command = node.command(Tool::KubeProxy.path()?)?;
         command.arg("--kubeconfig").arg(kubeconfig).args([
             &format!("--proxy-mode={}", mode.name()),
             &format!("--hostname-override={}", node.name),
-            &format!("--cluster-cidr={}", address::POD_RANGES),
         ]);
         command.args([
             // What belongs to the whole machine is not this node's to set.
@@ -51,6 +65,7 @@ impl KubeProxy {
             "--conntrack-tcp-timeout-established=0",
             "--conntrack-tcp-timeout-close-wait=0",
         ]);
+        command.args(flags);
         let process = node.spawn("kube-proxy", command)?;
         Ok(Self { node: node.clone(), mode, process })
     }
@@ -61,20 +76,29 @@ impl KubeProxy {
     /// When it ends, or is not healthy within `limit`.
     pub fn start(node: &Node, kubeconfig: &Path, mode: ProxyMode, limit: Duration) -> Result<Self> {
         let mut proxy = Self::spawn(node, kubeconfig, mode)?;
-        let what = format!("kube-proxy of {} to be healthy", node.name);
+        proxy.wait_healthy(limit)?;
+        Ok(proxy)
+    }
+
+    /// Waits until its first sync is done.
+    ///
+    /// # Errors
+    /// When it ends, or is not healthy within `limit`.
+    pub fn wait_healthy(&mut self, limit: Duration) -> Result<()> {
+        let what = format!("kube-proxy of {} to be healthy", self.node.name);
         let healthy = wait::for_value(limit, &what, || {
-            if !proxy.process.is_running() {
+            if !self.process.is_running() {
                 return Ok(false);
             }
-            match proxy.node.run(|| http::get(([127, 0, 0, 1], 10256).into(), "/healthz"))?? {
+            match self.node.run(|| http::get(([127, 0, 0, 1], 10256).into(), "/healthz"))?? {
                 (200, _) => Ok(true),
                 (status, body) => bail!("/healthz said {status}: {body}"),
             }
         });
         match healthy {
-            Ok(true) => Ok(proxy),
-            Ok(false) => bail!("kube-proxy ended; {}", proxy.process.log_tail()),
-            Err(error) => Err(error.context(proxy.process.log_tail())),
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("kube-proxy ended; {}", self.process.log_tail()),
+            Err(error) => Err(error.context(self.process.log_tail())),
         }
     }
 

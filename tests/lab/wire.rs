@@ -93,6 +93,24 @@ pub struct HoldSpec {
     pub every_ms: u64,
 }
 
+/// The same exchanges again and again, each on a socket of its own: who answers?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SurveySpec {
+    /// What one exchange is, in turn.
+    pub asks: Vec<AskSpec>,
+    /// How often each; a survey ends early when one times out, or a few fail.
+    pub times: u32,
+}
+
+/// One exchange of a survey.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// What the server said, or the system call that failed.
+    pub outcome: Result<Echo, SocketError>,
+    /// Time that it took, milliseconds.
+    pub elapsed_ms: u64,
+}
+
 /// A socket of a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -127,6 +145,7 @@ pub enum Request {
     ShutdownWrite { sock: Sock },
     Close { sock: Sock },
     Ask { spec: AskSpec },
+    Survey { specs: Vec<SurveySpec> },
     Load { spec: LoadSpec },
     LoadReport { task: Task, stop: bool },
     Hold { spec: HoldSpec },
@@ -145,6 +164,7 @@ pub enum Reply {
     Address { address: SocketAddr },
     Cookie { cookie: u64 },
     Answer { answer: Answer },
+    Survey { attempts: Vec<Vec<Attempt>> },
     Started { task: Task },
     Load { report: LoadReport },
     Hold { report: HoldReport },

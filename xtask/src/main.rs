@@ -42,6 +42,8 @@ enum Verb {
     Demo(programs::Args),
     /// Measure, beside bare sockets and kube-proxy
     Bench(programs::Args),
+    /// Play every scenario beside the real kube-proxy, and write docs/parity.md
+    Parity(programs::Args),
     /// The lab: up, down, exec, pods
     Lab(programs::Args),
     /// Check that each part of the product touches only what it may
@@ -73,6 +75,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Bless(args) => bless::run(&args),
         Verb::Demo(args) => programs::demo(&args),
         Verb::Bench(args) => programs::bench(&args),
+        Verb::Parity(args) => programs::parity(&args),
         Verb::Lab(args) => programs::lab(&args),
         Verb::Rooms => rooms::run(),
         Verb::Reach => reach::run(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The verbs that are programs of their own in crate lb-tests: `demo`, `bench` and `lab`.
+//! The verbs that are programs of their own in crate lb-tests: `demo`, `bench`, `parity` and `lab`.
 //! This file builds them, with the agent they drive, and runs them.
 
 use std::{fs, process::ExitCode};
@@ -44,6 +44,18 @@ pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
     build::bins(Profile::Release, &["lab"])?;
     control_plane(Profile::Release)?;
     run("bench", Profile::Release, args)
+}
+
+/// What clients of Services meet, beside kube-proxy.
+///
+/// # Errors
+///
+/// As [`demo`].
+pub(crate) fn parity(args: &Args) -> Result<ExitCode> {
+    setup::need(&[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::NFT, &setup::IPTABLES])?;
+    build::bins(Profile::Debug, &["lab"])?;
+    control_plane(Profile::Debug)?;
+    run("parity", Profile::Debug, args)
 }
 
 /// The lab, to stand in and look around.

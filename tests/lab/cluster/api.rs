@@ -98,6 +98,14 @@ impl Api {
         self.call(request, &format!("applying {} {name}", K::kind(&())))
     }
 
+    /// Writes an object in place of the one that is there, whatever that holds (PUT).
+    pub fn replace<K: Object>(&self, object: &K) -> Result<K> {
+        let (path, name) = address_of(object)?;
+        let body = serde_json::to_vec(object)?;
+        let request = Request::new(path).replace(&name, &PostParams::default(), body)?;
+        self.call(request, &format!("replacing {} {name}", K::kind(&())))
+    }
+
     /// Writes an object's status: lists are replaced whole (JSON merge patch;
     /// server-side apply refuses a Node with two addresses of one type).
     pub fn write_status<K: Object>(&self, object: &K) -> Result<K> {

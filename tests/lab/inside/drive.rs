@@ -15,6 +15,7 @@ use super::{
     exchange::{self, named},
     hold::Hold,
     load::Load,
+    survey,
 };
 use crate::wire::{AskSpec, Reply, Request, Sock, SocketError, Task};
 
@@ -57,6 +58,7 @@ impl Drive {
             }
             Request::BurnCookies { count } => cookies::burn(count).map(|()| Reply::Done),
             Request::Ask { spec } => ask(&spec),
+            Request::Survey { specs } => Ok(Reply::Survey { attempts: survey::run(&specs) }),
             Request::Close { sock } => {
                 self.sockets.remove(&sock.0).ok_or_else(unknown)?;
                 Ok(Reply::Done)

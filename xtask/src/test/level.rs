@@ -129,6 +129,7 @@ const LEVELS: &[Level] = &[
     rooted("lab", "L5", LAB),
     clustered("restart", "L6"),
     clustered("cluster", "L7"),
+    clustered("parity", "L7"),
     rooted("guests", "L8", KERNEL),
 ];
 

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The cluster in which scenarios play: a lab with a control plane, nodes whose proxies have
+//! different settings, clients and servers on each.
+//!
+//! ```text
+//! node-1  zone-a            pod-1 (client)  a1 b1 (servers)  host-1 (host processes: both)
+//! node-2  zone-b            pod-2           a2 b2            host-2
+//! node-3  no cluster CIDR   pod-3           a3               host-3       no zone label
+//! node-4  masquerade all    pod-4           a4               host-4
+//! node-5  node port CIDRs   pod-5           a5               host-5
+//! outside (client)
+//! ```
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use lab::{
+    Lab, address,
+    cluster::Cluster,
+    driver::Driver,
+    netns::{Batch, Netns},
+    node::Node,
+    place::Place,
+    process::Process,
+    server::ServeSpec,
+    wire::Family,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    address::{ranges_behind, second_address},
+    topic::{Endpoint, Net},
+};
+
+/// The lab and everything in it that scenarios name.
+#[derive(Debug)]
+pub(crate) struct Bed {
+    /// Where scenarios start, by name.
+    pub(crate) clients: BTreeMap<String, Client>,
+    /// Who can be an endpoint.
+    pub(crate) servers: Servers,
+    /// Processes that serve on nodes.
+    processes: Vec<Process>,
+    /// The control plane.
+    pub(crate) cluster: Cluster,
+    /// Last, so that it outlives what runs in it.
+    pub(crate) lab: Lab,
+}
+
+/// A place where clients run.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// The place.
+    pub(crate) place: Place,
+    /// Its node; that of nobody for the outside.
+    pub(crate) node: String,
+    /// The process that dials.
+    pub(crate) driver: Driver,
+}
+
+/// Who can be an endpoint, by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Servers(BTreeMap<String, Server>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+struct Server {
+    place: Place,
+    node: String,
+}
+
+impl Bed {
+    /// Makes the lab, its pods and the control plane.
+    pub(crate) fn make() -> Result<Self> {
+        let lab = Lab::builder().nodes(NODES).pods(0).start()?;
+        let mut servers = Servers::default();
+        let mut clients = BTreeMap::new();
+        let mut processes = Vec::new();
+        let pods = lab.nodes().iter().flat_map(|node| {
+            let second = (node.index <= 2).then_some("b");
+            ["a", "pod-"].into_iter().chain(second).map(move |name| (node, name))
+        });
+        for (node, name) in pods {
+            let pod = lab.add_pod(node, &format!("{name}{}", node.index))?;
+            if name == "pod-" {
+                let client = Client::start(&pod.name, &pod.place, &node.name)?;
+                clients.insert(pod.name.clone(), client);
+            } else {
+                pod.serve(&POD_PORTS)?;
+                clients.insert(pod.name.clone(), Client::start(&pod.name, &pod.place, &node.name)?);
+                servers.add(&pod.name, &pod.place, node);
+            }
+        }
+        for node in lab.nodes() {
+            let name = format!("host-{}", node.index);
+            let spec =
+                ServeSpec { name: name.clone(), ports: vec![HOST_PORT], ..ServeSpec::default() };
+            processes.push(node.serve(&spec)?);
+            clients.insert(name.clone(), Client::start(&name, &node.place, &node.name)?);
+            servers.add(&name, &node.place, node);
+        }
+        clients.insert("outside".to_owned(), Client::start("outside", lab.client(), "node-1")?);
+        wire(&lab)?;
+        let cluster = Cluster::start(&lab)?;
+        let no_zone = json!({ "metadata": { "labels": { ZONE: null } } });
+        cluster.api().merge::<NodeObject>(None, "node-3", &no_zone)?;
+        Ok(Self { clients, servers, processes, cluster, lab })
+    }
+
+    /// Starts a process on node-1 that listens on a port.
+    pub(crate) fn listen(&mut self, port: u16) -> Result<()> {
+        let spec =
+            ServeSpec { name: "listener".to_owned(), ports: vec![port], ..ServeSpec::default() };
+        self.processes.push(self.lab.node("node-1")?.serve(&spec)?);
+        Ok(())
+    }
+
+    /// The client of that name.
+    pub(crate) fn client(&self, name: &str) -> Result<&Client> {
+        self.clients.get(name).with_context(|| format!("no client is called {name}"))
+    }
+
+    /// What a server takes a client for, in the words of an outcome.
+    pub(crate) fn sees(&self, client: &Client, seen: IpAddr) -> String {
+        let family = if seen.is_ipv4() { Family::V4 } else { Family::V6 };
+        let of_node = |node: &Node| {
+            let (v4, v6) = second_address(node.index);
+            let gateway = address::pod_gateway4(node.index);
+            let own = [node.place.v4, v4, gateway].map(IpAddr::from);
+            own.contains(&seen) || [node.place.v6, v6].map(IpAddr::from).contains(&seen)
+        };
+        match self.lab.nodes().iter().find(|node| of_node(node)) {
+            _ if client.place.address(family) == seen => "own".to_owned(),
+            // A host process is its node.
+            Some(node) if node.place.netns == client.place.netns => "own".to_owned(),
+            Some(_) => "node".to_owned(),
+            None => seen.to_string(),
+        }
+    }
+}
+
+impl Client {
+    /// Starts the process that dials.
+    fn start(name: &str, place: &Place, node: &str) -> Result<Self> {
+        let driver = place.driver().with_context(|| format!("a driver for {name}"))?;
+        Ok(Self { place: place.clone(), node: node.to_owned(), driver })
+    }
+}
+
+impl Servers {
+    /// One more.
+    fn add(&mut self, name: &str, place: &Place, node: &Node) {
+        let server = Server { place: place.clone(), node: node.name.clone() };
+        self.0.insert(name.to_owned(), server);
+    }
+
+    /// The endpoint of a slice that lists a server.
+    ///
+    /// # Errors
+    /// When there is no such server.
+    pub(crate) fn listed(&self, endpoint: &Endpoint, net: Net) -> Result<Value> {
+        let name = &endpoint.pod;
+        let server = self.0.get(name).with_context(|| format!("no server is called {name}"))?;
+        let node = endpoint.node.as_ref().unwrap_or(&server.node);
+        let named = |names: &[String]| -> Vec<Value> {
+            names.iter().map(|name| json!({ "name": name })).collect()
+        };
+        let mut conditions = json!({});
+        let said = [
+            ("ready", endpoint.ready),
+            ("serving", endpoint.serving),
+            ("terminating", endpoint.terminating),
+        ];
+        for (name, value) in said {
+            if let (Some(value), Value::Object(conditions)) = (value, &mut conditions) {
+                conditions.insert(name.to_owned(), value.into());
+            }
+        }
+        let mut listed = json!({
+            "addresses": [server.place.address(net.family())],
+            "conditions": conditions,
+        });
+        if let Value::Object(fields) = &mut listed {
+            if !node.is_empty() {
+                fields.insert("nodeName".to_owned(), json!(node));
+            }
+            let mut hints = serde_json::Map::new();
+            for (key, names) in [("forZones", &endpoint.zones), ("forNodes", &endpoint.nodes)] {
+                if !names.is_empty() {
+                    hints.insert(key.to_owned(), named(names).into());
+                }
+            }
+            if !hints.is_empty() {
+                fields.insert("hints".to_owned(), hints.into());
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// Second addresses of nodes, the outsider's routes, and no limit on how often somebody may be
+/// told that a port is unreachable.
+fn wire(lab: &Lab) -> Result<()> {
+    let mut routes = Batch::default();
+    for node in lab.nodes() {
+        let (v4, v6) = second_address(node.index);
+        node.ip(&format!("addr add {v4}/24 dev eth0"))?;
+        node.ip(&format!("addr add {v6}/64 dev eth0 nodad"))?;
+        for range in ranges_behind(node.index) {
+            let via = if range.contains(':') {
+                node.place.v6.to_string()
+            } else {
+                node.place.v4.to_string()
+            };
+            routes.line(format!("route add {range} via {via}"));
+        }
+        unlimited(&node.netns)?;
+    }
+    unlimited(&Netns::named(format!("{}-fabric", lab.id().prefix())))?;
+    routes.run_in(&lab.client().netns)
+}
+
+/// Lets a namespace send every ICMP error that it has to send.
+fn unlimited(netns: &Netns) -> Result<()> {
+    netns.set_sysctls(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")])?;
+    // Older kernels have one limit for the whole machine: a refusal may come late there.
+    let own = [("ipv4/icmp_msgs_per_sec", "1000000"), ("ipv4/icmp_msgs_burst", "1000000")];
+    drop(netns.set_sysctls(&own));
+    Ok(())
+}
+
+/// Nodes, each with settings of its own: [`crate::column`].
+pub(crate) const NODES: u8 = 5;
+/// Ports that servers in pods listen on.
+const POD_PORTS: [u16; 3] = [8080, 8081, 8082];
+/// Port that servers on nodes listen on.
+const HOST_PORT: u16 = 8080;
+/// The zone's label.
+const ZONE: &str = "topology.kubernetes.io/zone";

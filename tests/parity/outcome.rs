@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a client meets: expected, as a scenario writes it, or seen.
+//!
+//! ```text
+//! refused | not permitted | silent | timed out | reset | unreachable
+//! PODS sees WHOM | one of PODS sees WHOM
+//! ```
+//!
+//! `WHOM` is what the servers took the client for: `own` (the client's address; of a host
+//! process, one of its node), `node` (another address of a node), or both, `own+node`.
+
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Display, Formatter},
+    str::FromStr,
+};
+
+use anyhow::{Result, bail, ensure};
+use serde::Deserialize;
+
+/// What a client meets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum Outcome {
+    /// ECONNREFUSED: a TCP reset or an ICMP port unreachable, or the hook's own word.
+    Refused,
+    /// EPERM: what a REJECT gives a process of its own node that sends a datagram.
+    NotPermitted,
+    /// No answer of any kind.
+    Silent,
+    /// ETIMEDOUT without a wait.
+    TimedOut,
+    /// A connection that breaks.
+    Reset,
+    /// Nobody knows the way.
+    Unreachable,
+    /// Answers.
+    Served {
+        /// Who answers.
+        pods: BTreeSet<String>,
+        /// What they take the client for.
+        sees: BTreeSet<String>,
+        /// Whether the same one of `pods` answers every time.
+        sticky: bool,
+    },
+    /// Something that no scenario expects.
+    Odd(String),
+}
+
+impl Outcome {
+    /// Whether what was seen is what this expects.
+    pub(crate) fn admits(&self, seen: &Self) -> bool {
+        match (self, seen) {
+            (
+                Self::Served { pods: any, sees: wanted, sticky: true },
+                Self::Served { pods, sees, .. },
+            ) => pods.len() == 1 && pods.is_subset(any) && sees == wanted,
+            _ => self == seen,
+        }
+    }
+
+    /// How many exchanges tell this from something else: two pods hide one of them once in
+    /// four million times, three once in two million.
+    pub(crate) fn exchanges(&self) -> u32 {
+        match self {
+            Self::Served { sticky: true, .. } => 12,
+            Self::Served { pods, .. } => match pods.len() {
+                0 | 1 => 8,
+                2 => 23,
+                3 => 37,
+                _ => 60,
+            },
+            _ => 3,
+        }
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "refused" => Self::Refused,
+            "not permitted" => Self::NotPermitted,
+            "silent" => Self::Silent,
+            "timed out" => Self::TimedOut,
+            "reset" => Self::Reset,
+            "unreachable" => Self::Unreachable,
+            served => {
+                let (rest, sticky) =
+                    served.strip_prefix("one of ").map_or((served, false), |rest| (rest, true));
+                let Some((pods, sees)) = rest.split_once(" sees ") else {
+                    bail!("{text:?} is no outcome: see tests/parity/outcome.rs");
+                };
+                let pods: BTreeSet<_> = pods.split_whitespace().map(str::to_owned).collect();
+                let sees: BTreeSet<_> = sees.split('+').map(str::to_owned).collect();
+                ensure!(!pods.is_empty(), "{text:?} names no pod");
+                ensure!(
+                    sees.iter().all(|word| ["own", "node"].contains(&word.as_str())),
+                    "{text:?}: servers see `own`, `node` or `own+node`"
+                );
+                Self::Served { pods, sees, sticky }
+            }
+        })
+    }
+}
+
+impl TryFrom<String> for Outcome {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl Display for Outcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("refused"),
+            Self::NotPermitted => f.write_str("not permitted"),
+            Self::Silent => f.write_str("silent"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Reset => f.write_str("reset"),
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::Served { pods, sees, sticky } => {
+                let join = |set: &BTreeSet<String>, by: &str| {
+                    set.iter().map(String::as_str).collect::<Vec<_>>().join(by)
+                };
+                let one = if *sticky { "one of " } else { "" };
+                write!(f, "{one}{} sees {}", join(pods, " "), join(sees, "+"))
+            }
+            Self::Odd(what) => f.write_str(what),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outcome;
+
+    #[test]
+    fn outcomes_are_written_as_they_are_read() {
+        for text in ["refused", "timed out", "a1 a2 sees own", "one of a1 b1 sees node+own"] {
+            assert_eq!(text.parse::<Outcome>().unwrap().to_string(), text);
+        }
+        for text in ["served", " sees own", "a1 sees me"] {
+            text.parse::<Outcome>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn one_of_two_is_one_of_them_and_always_the_same() {
+        let expected: Outcome = "one of a1 b1 sees own".parse().unwrap();
+        let admits = |text: &str| expected.admits(&text.parse().unwrap());
+        assert!(admits("a1 sees own") && admits("b1 sees own"));
+        assert!(!admits("a1 b1 sees own") && !admits("a2 sees own") && !admits("a1 sees node"));
+    }
+}
