@@ -3,6 +3,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
+use lb_common::maps::Capacities;
+
 use crate::source;
 
 /// Everything that `run` needs to know.
@@ -16,6 +18,8 @@ pub struct Config {
     pub cgroup_root: Option<PathBuf>,
     /// What is accepted although it is unusual.
     pub allow: Allow,
+    /// Sizes beyond which maps do not grow.
+    pub limits: Capacities,
     /// Where the health server listens.
     pub healthz: BindAddress,
     /// Where the metrics server listens.
@@ -31,6 +35,26 @@ pub struct Allow {
     pub foreign_programs: bool,
 }
 
+/// The most entries that one kind of map may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// FRONTENDS4 and FRONTENDS6; SERVICES and NAMES; SLOTS; BACKENDS and MEMBERS.
+    field: fn(&mut Capacities) -> &mut u32,
+    /// How many; a power of two.
+    entries: u32,
+}
+
+/// Not the name of a size and a number.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LimitError {
+    /// No such size.
+    #[error("{0:?} is not frontends, services, slots or backends, followed by =NUMBER")]
+    Name(String),
+    /// No such number.
+    #[error("{0:?} is not a number of at least {least}", least = Limit::LEAST)]
+    Number(String),
+}
+
 /// An address to listen on, or none.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct BindAddress(pub Option<SocketAddr>);
@@ -39,6 +63,39 @@ pub struct BindAddress(pub Option<SocketAddr>);
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0:?} is not ADDR:PORT, as in 127.0.0.1:10256; an empty value is for no server")]
 pub struct BindAddressError(String);
+
+impl Limit {
+    /// The smallest one that makes sense: a node without any Service of its own has two.
+    pub const LEAST: u32 = 16;
+
+    /// All sizes under these limits.
+    pub fn apply(limits: &[Self]) -> Capacities {
+        let mut sizes = Capacities::MAXIMUM;
+        for limit in limits {
+            *(limit.field)(&mut sizes) = limit.entries;
+        }
+        sizes
+    }
+}
+
+impl FromStr for Limit {
+    type Err = LimitError;
+
+    /// Rounds down to a power of two, which maps' sizes are.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, number) = text.split_once('=').unwrap_or((text, ""));
+        let field: fn(&mut Capacities) -> &mut u32 = match name {
+            "frontends" => |sizes| &mut sizes.frontends,
+            "services" => |sizes| &mut sizes.services,
+            "slots" => |sizes| &mut sizes.slots,
+            "backends" => |sizes| &mut sizes.backends,
+            _ => return Err(LimitError::Name(text.to_owned())),
+        };
+        let entries = number.parse::<u32>().ok().filter(|entries| *entries >= Self::LEAST);
+        let entries = entries.ok_or_else(|| LimitError::Number(number.to_owned()))?;
+        Ok(Self { field, entries: (1 << entries.ilog2()).min(1 << 30) })
+    }
+}
 
 impl FromStr for BindAddress {
     type Err = BindAddressError;
@@ -55,6 +112,21 @@ impl FromStr for BindAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_powers_of_two_for_maps_that_exist() {
+        let limits = ["services=1000", "slots=4096"].map(|text| text.parse().unwrap());
+        let sizes = Limit::apply(&limits);
+        assert_eq!((sizes.services, sizes.slots, sizes.backends), (512, 4096, 1 << 30));
+        for (text, says) in [
+            ("sockets=100", "is not frontends, services"),
+            ("slots", "is not a number of at least 16"),
+            ("slots=8", "is not a number of at least 16"),
+        ] {
+            let error = text.parse::<Limit>().unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
 
     #[test]
     fn a_bind_address_may_be_empty_but_not_wrong() {

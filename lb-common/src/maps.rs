@@ -84,6 +84,17 @@ impl Capacities {
         sockets_over: 1 << 14,
         affinity: 1 << 16,
     };
+
+    /// The largest sizes that are ever asked of the kernel.
+    pub const MAXIMUM: Self = Self {
+        frontends: 1 << 30,
+        services: 1 << 30,
+        slots: 1 << 30,
+        backends: 1 << 30,
+        sockets: 1 << 30,
+        sockets_over: 1 << 30,
+        affinity: 1 << 30,
+    };
 }
 
 /// Entries of NODEPORTS: three protocols with 65536 ports each.

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use lab::wait;
 use lb_agent::{
-    datapath::{Datapath as _, load::Outcome},
+    datapath::{Datapath as _, Growth, load::Outcome},
     plan::op::Op,
 };
 use lb_common::{
@@ -27,10 +27,10 @@ fn maps_grow_under_connections_and_every_count_stays_exact() {
     let (tables, links) = (agent.dump().unwrap(), bed.links());
 
     let wanted = Capacities { backends: 5000, slots: 1 << 14, services: 5000, ..SMALL };
-    assert!(agent.grow(&wanted).unwrap());
+    assert_eq!(agent.grow(&wanted).unwrap(), Growth::Grown);
     assert_eq!(*agent.outcome(), Outcome::Grown);
-    assert_eq!(agent.capacities().backends, 8192);
-    assert_eq!(agent.capacities().slots, 1 << 14);
+    assert_eq!(agent.sizes().backends, 8192);
+    assert_eq!(agent.sizes().slots, 1 << 14);
     assert_eq!(agent.dump().unwrap(), tables);
     for ((name, before), (_, after)) in links.into_iter().zip(bed.links()) {
         assert_eq!(before.id, after.id, "{name}");
@@ -49,11 +49,11 @@ fn maps_grow_under_connections_and_every_count_stays_exact() {
         agent.load(1) == 0 && agent.load(5000) == 0
     })
     .unwrap();
-    assert!(!agent.grow(&wanted).unwrap(), "there is room already");
+    assert_eq!(agent.grow(&wanted).unwrap(), Growth::AtLimit, "there is room already");
     drop(agent);
     let agent = bed.open().unwrap();
     assert_eq!(*agent.outcome(), Outcome::Unchanged);
-    assert_eq!(agent.capacities().backends, 8192, "maps never shrink");
+    assert_eq!(agent.sizes().backends, 8192, "maps never shrink");
 }
 
 #[test]
@@ -62,7 +62,8 @@ fn maps_grow_before_they_were_ever_attached() {
     let mut agent = bed.open().unwrap();
     apply(&mut agent, &web());
     let tables = agent.dump().unwrap();
-    assert!(agent.grow(&Capacities { services: 4096, ..SMALL }).unwrap());
+    let wanted = Capacities { services: 4096, ..SMALL };
+    assert_eq!(agent.grow(&wanted).unwrap(), Growth::Grown);
     assert!(bed.pin("next").exists() && !bed.pin("links/connect4").exists());
     assert_eq!(agent.dump().unwrap(), tables);
     agent.attach().unwrap();
@@ -84,7 +85,7 @@ fn a_larger_size_at_the_start_grows_the_pinned_maps() {
     assert_eq!(*agent.outcome(), Outcome::Grown);
     assert_eq!(agent.dump().unwrap(), tables);
     agent.attach().unwrap();
-    assert_eq!(agent.capacities().frontends, 1 << 12);
+    assert_eq!(agent.sizes().frontends, 1 << 12);
 }
 
 #[test]

@@ -30,13 +30,17 @@ fn child_that_replaces_until_it_is_killed() {
         println!("SKIP only as a child of killed_at_any_moment_the_next_start_goes_on");
         return;
     };
-    let options =
-        Options { bpf_root: PathBuf::from(root), cgroup_root: cgroup.into(), allow_foreign: false };
+    let options = Options {
+        bpf_root: PathBuf::from(root),
+        cgroup_root: cgroup.into(),
+        allow_foreign: false,
+        limits: Capacities::MAXIMUM,
+    };
     let build = options.bpf_root.join(format!("v{LAYOUT_VERSION}/build"));
     for _ in 0..1000 {
         let mut agent = Kernel::open(&options, &SMALL).unwrap();
         agent.attach().unwrap();
-        let Capacities { services, .. } = agent.capacities();
+        let Capacities { services, .. } = agent.sizes();
         if services < 1 << 14 {
             agent.grow(&Capacities { services: services * 2, ..SMALL }).unwrap();
         }

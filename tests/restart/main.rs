@@ -8,6 +8,7 @@
 
 mod churn;
 mod crash;
+mod full;
 mod pins;
 mod roots;
 mod upgrade;

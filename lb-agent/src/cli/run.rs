@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{CgroupRoot, Roots};
 use crate::{
-    config::{Allow, BindAddress, Config},
+    config::{Allow, BindAddress, Config, Limit},
     run,
     source::{
         self, Origin,
@@ -47,6 +47,11 @@ pub(super) struct Args {
     /// Go on although another program translates connect() on this node
     #[arg(long)]
     allow_foreign_programs: bool,
+    /// Let maps grow to no more entries than this, to bound their memory: "frontends",
+    /// "services" (a record for each service port, family and type), "slots", "backends"; what
+    /// is beyond waits for room. Larger maps that are pinned stay
+    #[arg(long, value_name = "NAME=N,..", value_delimiter = ',')]
+    max_entries: Vec<Limit>,
     /// Where NodePorts answer: CIDRs, "primary" (the Node's own address of each family) or
     /// "all"
     #[arg(long, value_name = "CIDR,..|primary|all", default_value = "primary")]
@@ -86,6 +91,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         cgroup,
         allow_nested_cgroup,
         allow_foreign_programs,
+        max_entries,
         nodeport_addresses,
         localhost_nodeports,
         healthz_bind_address,
@@ -108,6 +114,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             nested_cgroup: allow_nested_cgroup,
             foreign_programs: allow_foreign_programs,
         },
+        limits: Limit::apply(&max_entries),
         healthz: healthz_bind_address,
         metrics: metrics_bind_address,
     })?;

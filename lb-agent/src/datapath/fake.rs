@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io};
 
 use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN};
 
-use super::{Datapath, Error, Failed, at_least};
+use super::{Datapath, Error, Failed, Growth, at_least};
 use crate::plan::{op::Op, tables::Tables};
 
 /// Maps in memory. Public fields, so that a test can do to them what others do to a
@@ -16,8 +16,9 @@ pub struct Fake {
     pub tables: Tables,
     /// How much fits.
     pub capacities: Capacities,
-    /// Whether [`Datapath::grow`] gives what is asked for.
-    pub grows: bool,
+    /// What [`Datapath::grow`] says; it gives what is asked for only if that is
+    /// [`Growth::Grown`].
+    pub growth: Growth,
     /// BACKEND_LOAD, by backend.
     pub loads: BTreeMap<u32, u64>,
     /// Of 100 hash map writes, graces and dumps, how many fail.
@@ -39,7 +40,7 @@ impl Fake {
         Self {
             tables: Tables::default(),
             capacities: Capacities::MINIMUM,
-            grows: true,
+            growth: Growth::Grown,
             loads: BTreeMap::new(),
             faults_percent: 0,
             refused: Vec::new(),
@@ -162,12 +163,12 @@ impl Datapath for Fake {
         self.writes
     }
 
-    fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error> {
+    fn grow(&mut self, wanted: &Capacities) -> Result<Growth, Error> {
         self.fail_if_crashed()?;
-        if self.grows {
+        if self.growth == Growth::Grown {
             self.capacities = at_least(&self.capacities, wanted);
         }
-        Ok(self.grows)
+        Ok(self.growth)
     }
 }
 

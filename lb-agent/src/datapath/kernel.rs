@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's maps as a [`Datapath`].
 
-use std::{io, sync::Arc};
+use std::{error::Error as _, io, iter, sync::Arc};
 
 use lb_common::{
     counter::Counter,
@@ -10,7 +10,7 @@ use lb_common::{
 };
 
 use super::{
-    Datapath, Error, Failed, arrays, at_least,
+    Datapath, Error, Failed, Growth, arrays, at_least, at_most,
     load::{Generation, Hook, LoadError, Loader, Options, Outcome},
     maps::Maps,
     syscall,
@@ -31,6 +31,10 @@ pub struct Kernel {
     writes: u64,
     /// Of all writes, those that were not a plan's.
     aside: u64,
+    /// Beyond these sizes maps do not grow.
+    limits: Capacities,
+    /// Whether the programs run.
+    attached: bool,
 }
 
 impl Kernel {
@@ -41,15 +45,18 @@ impl Kernel {
         for layout in loader.other_layouts() {
             tracing::warn!(pins = %layout.display(), "maps of another layout: sockets' records and affinity pins cannot be converted; its programs run until ours are filled");
         }
-        let generation = loader.build(wanted)?;
+        let limits = options.limits;
+        let generation = loader.build(&at_most(wanted, &limits))?;
         say(&generation.outcome);
-        Ok(Self { loader, generation, writes: 0, aside: 0 })
+        Ok(Self { loader, generation, writes: 0, aside: 0, limits, attached: false })
     }
 
     /// Makes the programs run: attaches them or puts them in the place of those that run.
     /// Nothing is written if they run already. Call it when the maps are filled.
     pub fn attach(&mut self) -> Result<(), LoadError> {
-        self.loader.attach(&self.generation)
+        self.loader.attach(&self.generation)?;
+        self.attached = true;
+        Ok(())
     }
 
     /// The hook whose program does not run, if there is one.
@@ -72,6 +79,11 @@ impl Kernel {
         &mut self.generation.maps
     }
 
+    /// The maps' sizes. A plan gets a little less: see [`Datapath::capacities`].
+    pub const fn sizes(&self) -> Capacities {
+        self.generation.capacities
+    }
+
     /// What loads and attaches.
     pub const fn loader(&self) -> &Loader {
         &self.loader
@@ -92,8 +104,16 @@ impl Kernel {
 }
 
 impl Datapath for Kernel {
+    /// All but the last elements, which are the self-test's.
     fn capacities(&self) -> Capacities {
-        self.generation.capacities
+        let Capacities { frontends, services, slots, backends, .. } = self.generation.capacities;
+        Capacities {
+            frontends: frontends - 1,
+            services: services - 1,
+            slots: slots - 1,
+            backends: backends - 1,
+            ..self.generation.capacities
+        }
     }
 
     fn dump(&mut self) -> Result<Tables, Error> {
@@ -122,17 +142,29 @@ impl Datapath for Kernel {
         self.writes + self.generation.maps.writes() - self.aside
     }
 
-    fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error> {
+    fn grow(&mut self, wanted: &Capacities) -> Result<Growth, Error> {
         let before = self.generation.capacities;
-        let unattached = self.loader.is_unattached();
-        let grown = self.loader.build(&at_least(&before, wanted)).map_err(failed_to_grow)?;
-        if !unattached {
+        let wanted = at_least(&before, &at_most(wanted, &self.limits));
+        if wanted == before {
+            return Ok(Growth::AtLimit);
+        }
+        let grown = match self.loader.build(&wanted) {
+            Ok(grown) => grown,
+            Err(error) => {
+                let cause = iter::successors(error.source(), |&error| error.source()).last();
+                let cause = cause.map(ToString::to_string);
+                tracing::warn!(%error, cause, "no larger maps: what does not fit waits");
+                return Ok(Growth::Refused);
+            }
+        };
+        if self.attached {
             self.loader.attach(&grown).map_err(failed_to_grow)?;
         }
         say(&grown.outcome);
         self.writes += self.generation.maps.writes();
         self.generation = grown;
-        Ok(self.generation.capacities != before)
+        let has_grown = self.generation.capacities != before;
+        Ok(if has_grown { Growth::Grown } else { Growth::AtLimit })
     }
 }
 

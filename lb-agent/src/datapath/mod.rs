@@ -44,9 +44,23 @@ pub trait Datapath {
     /// Words and elements that were written since the start.
     fn writes(&self) -> u64;
 
-    /// Makes room for at least `wanted` by a new generation of maps with the same contents.
-    /// `false`: there is no more room to be had. The caller dumps again after `true`.
-    fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error>;
+    /// Makes room for `wanted`, as far as it is allowed, by a new generation of maps with the
+    /// same contents. The caller dumps again after [`Growth::Grown`].
+    ///
+    /// # Errors
+    /// When the new generation is made and not all programs run over it: try again at once.
+    fn grow(&mut self, wanted: &Capacities) -> Result<Growth, Error>;
+}
+
+/// What became of [`Datapath::grow`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Growth {
+    /// There is more room.
+    Grown,
+    /// There is no more room to be had: the operator's limit.
+    AtLimit,
+    /// The kernel did not make larger maps. All is as it was before.
+    Refused,
 }
 
 /// How far [`Datapath::apply`] came.
@@ -90,6 +104,19 @@ impl Error {
             Self::Map { source, .. } => source.raw_os_error() == Some(libc::E2BIG),
             Self::Grace { .. } => false,
         }
+    }
+}
+
+/// The smaller of two sizes, map by map.
+pub fn at_most(wanted: &Capacities, limits: &Capacities) -> Capacities {
+    Capacities {
+        frontends: wanted.frontends.min(limits.frontends),
+        services: wanted.services.min(limits.services),
+        slots: wanted.slots.min(limits.slots),
+        backends: wanted.backends.min(limits.backends),
+        sockets: wanted.sockets.min(limits.sockets),
+        sockets_over: wanted.sockets_over.min(limits.sockets_over),
+        affinity: wanted.affinity.min(limits.affinity),
     }
 }
 

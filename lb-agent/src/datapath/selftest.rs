@@ -24,7 +24,7 @@ use lb_common::{
     slot::Slot,
 };
 
-use super::{Datapath as _, Failed, cgroup::Cgroup, kernel::Kernel, syscall};
+use super::{Failed, cgroup::Cgroup, kernel::Kernel, syscall};
 use crate::plan::op::Op;
 
 /// Why the programs do not do their work.
@@ -92,7 +92,7 @@ pub fn run(kernel: &mut Kernel) -> Result<(), SelfTestError> {
     if !has_room(kernel) {
         return Err(SelfTestError::NoRoom);
     }
-    let placed = kernel.apply_aside(&place(&kernel.capacities(), canary));
+    let placed = kernel.apply_aside(&place(&kernel.sizes(), canary));
     let dialled = match placed {
         Ok(()) => {
             let answer = dial(kernel.loader().cgroup(), canary);
@@ -100,7 +100,7 @@ pub fn run(kernel: &mut Kernel) -> Result<(), SelfTestError> {
         }
         Err(source) => Err(SelfTestError::Place { source }),
     };
-    let removed = kernel.apply_aside(&remove(&kernel.capacities(), canary));
+    let removed = kernel.apply_aside(&remove(&kernel.sizes(), canary));
     let peer = dialled?;
     removed.map_err(|source| SelfTestError::Place { source })?;
     if peer == SocketAddr::V4(canary) {
@@ -110,11 +110,10 @@ pub fn run(kernel: &mut Kernel) -> Result<(), SelfTestError> {
     }
 }
 
-/// Whether the elements that the canary takes are free: the last ones, which a plan does not
-/// use, since the maps grow when they are three quarters full.
+/// Whether the elements that the canary takes are free: the last ones, which no plan uses.
 fn has_room(kernel: &Kernel) -> bool {
     let maps = kernel.maps();
-    let (service, slot, backend) = places(&kernel.capacities());
+    let (service, slot, backend) = places(&kernel.sizes());
     maps.services.read(service) == Some(Service::default())
         && maps.slots.read(slot) == Some(Slot::default())
         && maps.backends.read(backend) == Some(Backend::default())

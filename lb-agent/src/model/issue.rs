@@ -114,10 +114,14 @@ pub enum Problem {
         winner: ObjectName,
     },
     /// A map has no room for it.
-    #[error("map {map} is full; not served until there is room")]
+    #[error("map {map} is full: {lost} until there is room; {remedy}")]
     Full {
         /// The map's name.
         map: &'static str,
+        /// What is missing because of it.
+        lost: Lost,
+        /// What to do.
+        remedy: Remedy,
     },
     /// The maps did not take it, or something that it needs.
     #[error("could not be written: {reason}; tried again until it can")]
@@ -125,6 +129,48 @@ pub enum Problem {
         /// What the kernel said.
         reason: String,
     },
+}
+
+/// What is missing because a map is full. Nothing that was served before is given up.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, thiserror::Error)]
+pub enum Lost {
+    /// A new service port.
+    #[error("not served")]
+    Port,
+    /// Some frontends of a service port.
+    #[error("some of its frontends are not served")]
+    Frontends,
+    /// A change of a service port that is served.
+    #[error("served as before its latest change")]
+    Change,
+    /// ClientIP affinity.
+    #[error("served without affinity")]
+    Affinity,
+    /// NodePorts on some of the node's addresses.
+    #[error("NodePorts do not answer on some of them")]
+    Addresses,
+}
+
+/// What to do about a full map.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, thiserror::Error)]
+pub enum Remedy {
+    /// Nothing: it is tried again by itself.
+    #[error("it is tried again when something is given back")]
+    Wait,
+    /// The operator's own limit was reached.
+    #[error("raise --max-entries {limit}, or remove Services")]
+    Limit {
+        /// The limit's name.
+        limit: &'static str,
+    },
+    /// The kernel did not make a larger map.
+    #[error(
+        "a larger map could not be made: raise the agent's memory limit (its log has the kernel's answer)"
+    )]
+    Memory,
+    /// The map has a fixed size.
+    #[error("give fewer --nodeport-addresses")]
+    Addresses,
 }
 
 impl fmt::Display for Issue {

@@ -42,7 +42,12 @@ impl Kernel for Pinned {
         let pins = open.affinity.dump().map(|elements| elements.len());
         for (map, used) in [(maps::SOCKETS_OVER, over), (maps::AFFINITY, pins)] {
             let capacity = open.capacity(map);
-            fills.extend(used.ok().map(|used| Fill { map, used: used as u64, capacity }));
+            fills.extend(used.ok().map(|used| Fill {
+                map,
+                used: used as u64,
+                capacity,
+                waiting: 0,
+            }));
         }
         fills
     }

@@ -76,6 +76,8 @@ pub struct Fill {
     pub used: u64,
     /// Entries that fit.
     pub capacity: u64,
+    /// Service ports, or addresses of the node, that found no room.
+    pub waiting: u64,
 }
 
 /// A metric of each map: its name, its help and its value.
@@ -175,9 +177,10 @@ impl Collector for KernelCollector {
             ConstCounter::new(value).encode(decisions.encode_family(&labels)?)?;
         }
         let fills = kernel.fills();
-        let values: [Measure; 2] = [
+        let values: [Measure; 3] = [
             ("map_entries", "Entries in use, by map", |fill| fill.used),
             ("map_capacity", "Entries that fit, by map", |fill| fill.capacity),
+            ("map_waiting", "Service ports or addresses without room, by map", |fill| fill.waiting),
         ];
         for (name, help, value) in values {
             let gauge = ConstGauge::new(0_i64);

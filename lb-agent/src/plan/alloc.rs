@@ -56,6 +56,12 @@ impl Indexes {
         self.free.insert(index);
     }
 
+    /// How many are free.
+    pub fn free(&self) -> u32 {
+        let below = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
+        self.capacity.saturating_sub(self.next).saturating_add(below)
+    }
+
     /// How many are in use.
     pub fn used(&self) -> usize {
         (self.next as usize - 1).saturating_sub(self.free.len())
@@ -116,6 +122,11 @@ impl Regions {
             length += stretch;
         }
         self.insert(base, length);
+    }
+
+    /// How many slots are free.
+    pub const fn free(&self) -> u32 {
+        self.free
     }
 
     /// How many slots are in use.

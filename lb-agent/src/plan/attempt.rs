@@ -18,6 +18,7 @@ use super::{
     place::{Place, Region},
     port::{Frontend, Port},
 };
+use crate::model::issue::Lost;
 
 /// What was taken for a service port, and not published yet.
 #[derive(Default)]
@@ -57,13 +58,15 @@ impl Planner {
             return served.full.map_or(Ok(None), Err);
         }
         let mut taken = Taken::default();
-        if let Err(map) = self.take(port, old, &served.kinds, round, &mut taken) {
+        let outcome = self.take(port, old, &served.kinds, round, &mut taken);
+        let outcome = outcome.and_then(|()| if old.id == 0 { self.spare() } else { Ok(()) });
+        if let Err(map) = outcome {
             self.give_back(taken);
             return Err(map);
         }
         let place = self.placed(old, &served.kinds, &mut taken);
         if let Some(map) = served.full {
-            self.refuse(&port.owner.name, map, round.desired);
+            self.refuse(&port.owner.name, map, Lost::Frontends, round.desired);
         }
         write_sets(port, old, &place, &mut taken.sets, round);
         let sticky = self.write_members(port, old, &place, &served.kinds, round);
@@ -220,7 +223,7 @@ impl Planner {
             *member != Member::default() && !self.tables.members.contains_key(&key(*backend))
         };
         if let Err(map) = round.room.take_members(members.iter().filter(is_new).count()) {
-            self.refuse(&port.owner.name, map, round.desired);
+            self.refuse(&port.owner.name, map, Lost::Affinity, round.desired);
             sticky = false;
             for member in members.values_mut() {
                 *member = Member::default();

@@ -144,6 +144,11 @@ impl Backends {
         self.indexes.used()
     }
 
+    /// How many places are free.
+    pub fn free(&self) -> u32 {
+        self.indexes.free()
+    }
+
     /// Whether some wait for their death.
     pub fn has_dying(&self) -> bool {
         !self.dying.is_empty()

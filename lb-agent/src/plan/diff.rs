@@ -10,17 +10,14 @@
 //! a frontend that is there before and after is served by its old set or by its new one.
 //!
 //! When a map is full, what is served already goes on being served, and new service ports are
-//! taken in the order of their Services' age, then name, as long as there is room. A service
-//! port whose new sets find no room keeps its old ones. All are tried again when something
-//! was given back.
+//! taken in the order of their Services' age, then name, as long as there is room: all but a
+//! sixteenth, so that what is served can still change. A service port whose new sets find no
+//! room keeps its old ones. All are tried again when something was given back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::{HashMap, HashSet};
-use lb_common::{
-    affinity::MemberKey,
-    maps::{self, Capacities},
-};
+use lb_common::{affinity::MemberKey, maps::Capacities};
 
 use super::{
     alloc::{Indexes, Regions},
@@ -31,11 +28,12 @@ use super::{
     place::{Limbo, Place},
     port::{Frontend, PortName},
     room::Room,
+    shortage::{Ceiling, Shortage},
     tables::Tables,
 };
 use crate::model::{
     ObjectName,
-    issue::{Issue, ObjectKind, Problem},
+    issue::{Issue, Lost},
 };
 
 /// What the maps hold, where everything is in them, and what is free.
@@ -52,10 +50,10 @@ pub struct Planner {
     pub(super) backends: Backends,
     pub(super) next_id: u32,
     pub(super) limbo: Limbo,
-    /// Service ports that found no room, with the map that had none.
-    pub(super) full: BTreeMap<PortName, (ObjectName, &'static str)>,
-    /// Whether NODE_ADDRS had room for all.
-    pub(super) node_addresses_full: bool,
+    /// Service ports that found no room.
+    pub(super) full: BTreeMap<PortName, Shortage>,
+    /// How many addresses found no room in NODE_ADDRS.
+    pub(super) addresses_left: usize,
     /// Whether something was given back since those without room were tried.
     pub(super) has_new_room: bool,
 }
@@ -84,7 +82,7 @@ pub fn plan(
     let mut planner = Planner::restore(actual.clone(), *capacities);
     let mut ops = planner.plan_all(desired, &load);
     ops.extend(planner.retire());
-    let issues = planner.issues(&ObjectName::new("", "")).collect();
+    let issues = planner.issues(&ObjectName::new("", ""), Ceiling::None).collect();
     (ops, issues)
 }
 
@@ -136,45 +134,9 @@ impl Planner {
         &self.tables
     }
 
-    /// How full the maps are: name, elements in use, elements in all.
-    pub fn usage(&self) -> [(&'static str, usize, u32); 7] {
-        let (tables, capacities) = (&self.tables, &self.capacities);
-        [
-            (maps::FRONTENDS4, tables.frontends4.len(), capacities.frontends),
-            (maps::FRONTENDS6, tables.frontends6.len(), capacities.frontends),
-            (maps::SERVICES, self.services.used(), capacities.services),
-            (maps::NAMES, tables.names.len(), capacities.services),
-            (maps::SLOTS, self.regions.used() as usize, capacities.slots),
-            (maps::BACKENDS, self.backends.used(), capacities.backends),
-            (maps::MEMBERS, tables.members.len(), capacities.backends),
-        ]
-    }
-
     /// Whether service ports wait that could be tried again now.
     pub fn has_retry(&self) -> bool {
         self.has_new_room && !self.full.is_empty()
-    }
-
-    /// Whether something found no room.
-    pub fn is_full(&self) -> bool {
-        self.node_addresses_full || !self.full.is_empty()
-    }
-
-    /// What found no room. `node` is this node's name, for its addresses.
-    pub fn issues(&self, node: &ObjectName) -> impl Iterator<Item = Issue> {
-        let ports = self.full.iter().map(|(name, (service, map))| Issue {
-            kind: ObjectKind::Service,
-            object: service.clone(),
-            field: format!("service port {name}"),
-            problem: Problem::Full { map },
-        });
-        let node_addresses = self.node_addresses_full.then(|| Issue {
-            kind: ObjectKind::Node,
-            object: node.clone(),
-            field: "node addresses".to_owned(),
-            problem: Problem::Full { map: maps::NODE_ADDRS },
-        });
-        ports.chain(node_addresses)
     }
 
     fn round<'a>(&self, desired: &'a Desired, load: &'a dyn Fn(u32) -> u64) -> Round<'a> {
@@ -218,20 +180,14 @@ impl Planner {
             (Ok(None), None) => {}
             (Err(map), old) => {
                 round.room = room;
-                self.refuse(&name, map, round.desired);
+                let lost = if is_placed { Lost::Change } else { Lost::Port };
+                self.refuse(&name, map, lost, round.desired);
                 match old {
                     Some(old) if is_placed => self.places.insert(name, old),
                     Some(old) => self.limbo.ports.insert(name, old),
                     None => None,
                 };
             }
-        }
-    }
-
-    /// Notes that a service port found no room.
-    pub(super) fn refuse(&mut self, name: &PortName, map: &'static str, desired: &Desired) {
-        if let Some(port) = desired.port(name) {
-            self.full.insert(name.clone(), (port.owner.service.clone(), map));
         }
     }
 
@@ -265,7 +221,7 @@ impl Planner {
         let removed = held.difference(wanted);
         let ops = removed.map(|&address| Op::NodeAddress { address, present: false });
         round.phases.removals.extend(ops);
-        self.node_addresses_full = added.count() > round.room.node_addresses;
+        self.addresses_left = added.count().saturating_sub(round.room.node_addresses);
     }
 }
 

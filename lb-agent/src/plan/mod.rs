@@ -27,6 +27,7 @@ pub mod refs;
 mod restore;
 mod retire;
 pub mod room;
+pub mod shortage;
 pub mod stranded;
 pub mod tables;
 pub mod topology;

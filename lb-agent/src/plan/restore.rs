@@ -45,7 +45,7 @@ impl Planner {
             next_id: next_id(&tables),
             limbo: Limbo { records: dirty, ..Limbo::default() },
             full: BTreeMap::new(),
-            node_addresses_full: false,
+            addresses_left: 0,
             has_new_room: false,
             tables,
         };

@@ -15,7 +15,7 @@ mod task;
 use lb_common::maps::Capacities;
 
 use crate::{
-    datapath::{self, Datapath, Failed},
+    datapath::{self, Datapath, Failed, Growth},
     model::{
         ObjectName,
         change::Change,
@@ -28,6 +28,7 @@ use crate::{
         diff::Planner,
         held_up::HeldUp,
         op::Op,
+        shortage::Ceiling,
         stranded::Stranded,
     },
 };
@@ -49,6 +50,8 @@ pub struct Reconciler<D> {
     held_up: Vec<Issue>,
     /// Whether all else was written at the last try.
     is_partial: bool,
+    /// Why the maps are no larger, and the sizes that were wanted then.
+    ceiling: (Ceiling, Option<Capacities>),
     ops: u64,
 }
 
@@ -74,6 +77,7 @@ impl<D: Datapath> Reconciler<D> {
             changed: Changed::default(),
             held_up: Vec::new(),
             is_partial: false,
+            ceiling: (Ceiling::None, None),
             ops: 0,
         }
     }
@@ -128,11 +132,13 @@ impl<D: Datapath> Reconciler<D> {
         self.planner.as_ref().is_some_and(Planner::has_leftovers)
     }
 
-    /// Has the next [`Reconciler::sync`] compare everything with what the maps really hold.
+    /// Has the next [`Reconciler::sync`] compare everything with what the maps really hold,
+    /// and try again to enlarge them if that failed.
     pub fn distrust(&mut self) {
         let node = self.node();
         let full = self.planner.take();
-        self.held_up.extend(full.iter().flat_map(|planner| planner.issues(&node)));
+        self.held_up.extend(full.iter().flat_map(|planner| planner.issues(&node, self.ceiling.0)));
+        self.ceiling.1 = None;
     }
 
     /// What could not be written at the last try, if the rest was: nothing but these service
@@ -145,7 +151,7 @@ impl<D: Datapath> Reconciler<D> {
     pub fn issues(&self) -> Vec<Issue> {
         let node = self.node();
         let found = self.snapshot.issues.values().flatten().chain(&self.held_up).cloned();
-        let full = self.planner.iter().flat_map(|planner| planner.issues(&node));
+        let full = self.planner.iter().flat_map(|planner| planner.issues(&node, self.ceiling.0));
         let mut issues: Vec<_> = found.chain(self.desired.issues()).chain(full).collect();
         issues.sort_unstable();
         issues
@@ -185,13 +191,25 @@ impl<D: Datapath> Reconciler<D> {
         self.ops
     }
 
-    /// Enlarges the maps before they are more than three quarters full.
+    /// Enlarges the maps before they are more than three quarters full. Where that cannot be,
+    /// what fits is served all the same.
     fn make_room(&mut self) -> Result<(), SyncError> {
         let demand = self.desired.demand();
-        if is_tight(&self.datapath.capacities(), demand)
-            && self.datapath.grow(&demand.capacities())?
-        {
-            self.distrust();
+        if !is_tight(&self.datapath.capacities(), demand) {
+            self.ceiling = (Ceiling::None, None);
+            return Ok(());
+        }
+        let wanted = demand.capacities();
+        if self.ceiling.1 == Some(wanted) {
+            return Ok(());
+        }
+        match self.datapath.grow(&wanted)? {
+            Growth::Grown => {
+                self.distrust();
+                self.ceiling.0 = Ceiling::None;
+            }
+            Growth::AtLimit => self.ceiling = (Ceiling::Limit, Some(wanted)),
+            Growth::Refused => self.ceiling = (Ceiling::Refused, Some(wanted)),
         }
         Ok(())
     }

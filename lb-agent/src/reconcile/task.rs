@@ -246,10 +246,11 @@ impl Loop {
     fn report<D: Datapath>(&mut self, reconciler: &Reconciler<D>) {
         self.report = None;
         if let Some(planner) = reconciler.planner() {
-            let usage = planner.usage().into_iter().map(|(map, used, capacity)| Fill {
-                map,
-                used: used as u64,
-                capacity: capacity.into(),
+            let usage = planner.usage().into_iter().map(|usage| Fill {
+                map: usage.map,
+                used: usage.used as u64,
+                capacity: usage.capacity.into(),
+                waiting: usage.waiting as u64,
             });
             let usage: Vec<_> = usage.collect();
             let used = |map| {

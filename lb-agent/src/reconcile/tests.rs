@@ -10,6 +10,7 @@ use crate::{
     model::{
         change::Object,
         endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
+        issue::{Lost, Problem},
         service::{Service, ServicePort, TrafficPolicy},
     },
 };
@@ -200,18 +201,49 @@ fn a_kill_after_any_op_is_repaired_by_the_next_start() {
 
 #[test]
 fn maps_grow_before_they_are_full_and_what_does_not_fit_is_an_issue_until_it_does() {
-    let mut fake = Fake::new(1);
-    fake.capacities.services = 4;
-    fake.grows = false;
-    let mut reconciler = Reconciler::new(fake);
-    reconciler.take(cluster(6, 1));
-    settle(&mut reconciler);
-    assert_eq!(reconciler.datapath().tables.frontends4.len(), 3, "index 0 is never used");
-    assert_eq!(reconciler.issues().len(), 3);
+    for (growth, remedy) in
+        [(Growth::AtLimit, "raise --max-entries services"), (Growth::Refused, "memory limit")]
+    {
+        let mut fake = Fake::new(1);
+        fake.capacities.services = 4;
+        fake.growth = growth;
+        let mut reconciler = Reconciler::new(fake);
+        reconciler.take(cluster(6, 1));
+        settle(&mut reconciler);
+        assert_eq!(reconciler.datapath().tables.frontends4.len(), 3, "index 0 is never used");
+        let issues: Vec<_> = reconciler.issues().iter().map(ToString::to_string).collect();
+        assert_eq!(issues.len(), 3);
+        assert!(issues.iter().all(|issue| issue.contains(remedy)), "{issues:?}");
 
-    reconciler.datapath_mut().grows = true;
-    reconciler.distrust();
+        reconciler.datapath_mut().growth = Growth::Grown;
+        reconciler.take([slice(1, 2)]);
+        settle(&mut reconciler);
+        assert_eq!(reconciler.issues().len(), 3, "not asked again for the same sizes at once");
+        reconciler.distrust();
+        settle(&mut reconciler);
+        assert_eq!(reconciler.datapath().tables.frontends4.len(), 6);
+        assert_eq!(reconciler.issues(), Vec::new());
+    }
+}
+
+#[test]
+fn what_is_served_follows_its_endpoints_although_the_maps_are_full() {
+    let mut fake = Fake::new(1);
+    (fake.capacities.slots, fake.capacities.backends) = (256, 256);
+    fake.growth = Growth::AtLimit;
+    let mut reconciler = Reconciler::new(fake);
+    reconciler.take(cluster(250, 1));
     settle(&mut reconciler);
-    assert_eq!(reconciler.datapath().tables.frontends4.len(), 6);
-    assert_eq!(reconciler.issues(), Vec::new());
+    let served = reconciler.datapath().tables.frontends4.len();
+    assert!((230..250).contains(&served), "{served}");
+    for round in 2..20 {
+        reconciler.take((1..=3).map(|number| slice(number, 1 + (number + round) % 3)));
+        settle(&mut reconciler);
+        let lost = reconciler.issues().into_iter().filter(
+            |issue| matches!(issue.problem, Problem::Full { lost, .. } if lost != Lost::Port),
+        );
+        assert_eq!(lost.count(), 0, "round {round}");
+        assert_eq!(reconciler.datapath().tables.frontends4.len(), served);
+    }
+    assert_eq!(reconciler.datapath().tables.check_refs(), Vec::new());
 }

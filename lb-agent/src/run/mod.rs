@@ -99,14 +99,18 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
 async fn serve(config: Config) -> Result<(), RunError> {
     let started = SystemTime::now();
-    let Config { source, bpf_root, cgroup_root, allow, healthz, metrics } = config;
+    let Config { source, bpf_root, cgroup_root, allow, limits, healthz, metrics } = config;
     let configz = "{}".to_owned();
     let stop = CancellationToken::new();
     end_on_signal(&stop)?;
     let feed = source::start(source).await?;
     let cgroup_root = cgroup_root_of(cgroup_root, allow.nested_cgroup)?;
-    let options =
-        Options { bpf_root: bpf_root.clone(), cgroup_root, allow_foreign: allow.foreign_programs };
+    let options = Options {
+        bpf_root: bpf_root.clone(),
+        cgroup_root,
+        allow_foreign: allow.foreign_programs,
+        limits,
+    };
     let kernel = Kernel::open(&options, &Capacities::MINIMUM)?;
 
     let (pulse, pulses) = watch::channel(Pulse::default());

@@ -48,6 +48,8 @@ pub struct Options {
     pub cgroup_root: PathBuf,
     /// Go on although other programs rewrite connections, too.
     pub allow_foreign: bool,
+    /// Sizes beyond which maps do not grow. Larger ones that are pinned stay as they are.
+    pub limits: Capacities,
 }
 
 /// Owns the pins of a bpf-root, and the lock on them.
@@ -97,7 +99,7 @@ impl Loader {
     /// Takes the lock, removes what another agent left half made, and checks
     /// that no other balancer is attached.
     pub fn new(options: &Options) -> Result<Self, LoadError> {
-        let Options { bpf_root, cgroup_root, allow_foreign } = options;
+        let Options { bpf_root, cgroup_root, allow_foreign, .. } = options;
         make_root(bpf_root)?;
         let lock = Lock::take(bpf_root)?;
         let cgroup = Cgroup::open(cgroup_root)
@@ -178,11 +180,6 @@ impl Loader {
         &self.cgroup
     }
 
-    /// Whether the latest generation still waits for [`Loader::attach`].
-    pub fn is_unattached(&self) -> bool {
-        self.pins.latest_programs() == Stage::Next
-    }
-
     /// Whether pins of other layouts are there. Their programs run until ours are attached.
     pub fn other_layouts(&self) -> Vec<PathBuf> {
         self.pins.other_layouts()
@@ -196,6 +193,21 @@ impl Loader {
         outcome: Outcome,
     ) -> Result<Generation, LoadError> {
         self.pins.start()?;
+        let made = self.make_in_place(fates, globals, build_id, outcome);
+        if made.is_err() {
+            // The maps that were made count against somebody's memory.
+            self.pins.abandon()?;
+        }
+        made
+    }
+
+    fn make_in_place(
+        &self,
+        fates: &[Fate],
+        globals: &Globals,
+        build_id: &str,
+        outcome: Outcome,
+    ) -> Result<Generation, LoadError> {
         let mut ebpf = object::load(fates, globals, |fate| self.place(fate, Stage::Building))?;
         let mut maps = Maps::open(|name| {
             let made = self.pins.map(Stage::Building, name);

@@ -104,7 +104,7 @@ impl Pins {
             let path = self.layout.join(part);
             fs::create_dir_all(&path).map_err(file("create", path))?;
         }
-        remove(&self.directory(Stage::Building))
+        self.abandon()
     }
 
     /// Makes room for a generation.
@@ -116,6 +116,11 @@ impl Pins {
             fs::create_dir_all(&path).map_err(file("create", path))?;
         }
         Ok(())
+    }
+
+    /// Removes a generation that could not be made.
+    pub(super) fn abandon(&self) -> Result<(), LoadError> {
+        remove(&self.directory(Stage::Building))
     }
 
     /// Declares the generation complete. It takes over the maps of an earlier complete one

@@ -14,7 +14,7 @@ impl Kernel for Fixed {
         (0..u64::from(Counter::COUNT)).collect()
     }
     fn fills(&self) -> Vec<Fill> {
-        vec![Fill { map: "SERVICES", used: 3, capacity: 16384 }]
+        vec![Fill { map: "SERVICES", used: 3, capacity: 16384, waiting: 5 }]
     }
 }
 
@@ -27,6 +27,7 @@ fn a_page_holds_counters_fills_and_syncs() {
         "sluice_decisions_total{reason=\"pass_bypass\"} 1",
         "sluice_map_entries{map=\"SERVICES\"} 3",
         "sluice_map_capacity{map=\"SERVICES\"} 16384",
+        "sluice_map_waiting{map=\"SERVICES\"} 5",
         "sluice_map_writes_total 7",
         "sluice_sync_duration_seconds_count 1",
         "process_resident_memory_bytes ",

@@ -334,13 +334,14 @@ fn a_full_map_takes_the_eldest_first_and_the_rest_when_there_is_room() {
     world.step();
     let issues = |world: &World| {
         let node = ObjectName::new("", "here");
-        let issues = world.planner.issues(&node).map(|issue| issue.to_string());
+        let issues = world.planner.issues(&node, Ceiling::Limit).map(|issue| issue.to_string());
         issues.collect::<Vec<_>>()
     };
     assert_eq!(
         issues(&world),
         ["Service default/young: service port default/young:http/TCP (IPv4): \
-          map SERVICES is full; not served until there is room"]
+          map SERVICES is full: not served until there is room; raise --max-entries services, or \
+          remove Services"]
     );
     world.remove("old");
     world.step();

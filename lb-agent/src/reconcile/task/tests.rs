@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    datapath::{Error, Failed, fake::Fake},
+    datapath::{Error, Failed, Growth, fake::Fake},
     model::{ObjectName, change::Object},
     observe::{health::Health, metrics::ProxyMetrics},
     plan::{op::Op, tables::Tables},
@@ -41,7 +41,7 @@ impl Datapath for Shared {
     fn writes(&self) -> u64 {
         self.lock().writes()
     }
-    fn grow(&mut self, wanted: &Capacities) -> Result<bool, Error> {
+    fn grow(&mut self, wanted: &Capacities) -> Result<Growth, Error> {
         self.lock().grow(wanted)
     }
 }
