@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the agent was told, checked.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
 
 use lb_common::maps::Capacities;
 
@@ -20,10 +20,21 @@ pub struct Config {
     pub allow: Allow,
     /// Sizes beyond which maps do not grow.
     pub limits: Capacities,
-    /// Where the health server listens.
+    /// Where the servers listen.
+    pub binds: Binds,
+    /// What `/configz` says, as JSON.
+    pub configz: Arc<str>,
+}
+
+/// Where the servers listen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Binds {
+    /// The health server.
     pub healthz: BindAddress,
-    /// Where the metrics server listens.
+    /// The metrics server.
     pub metrics: BindAddress,
+    /// Whether the process ends when an address is taken, instead of trying again.
+    pub hard_fail: bool,
 }
 
 /// What is accepted although it is unusual.

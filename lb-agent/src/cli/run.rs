@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{CgroupRoot, Roots};
 use crate::{
-    config::{Allow, BindAddress, Config, Limit},
+    config::{Allow, BindAddress, Binds, Config, Limit},
     run,
     source::{
         self, Origin,
@@ -23,6 +23,7 @@ use crate::{
 
 /// Flags of `run`.
 #[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag without a value")]
 pub(super) struct Args {
     /// Connect with this file; without it and without --manifests, as a pod of the cluster
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
@@ -65,6 +66,9 @@ pub(super) struct Args {
     /// Serve /metrics here; empty for not at all
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10249")]
     metrics_bind_address: BindAddress,
+    /// End when one of these two addresses is taken, instead of trying again
+    #[arg(long)]
+    bind_address_hard_fail: bool,
     /// How log lines look; RUST_LOG sets what is logged
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -96,6 +100,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         localhost_nodeports,
         healthz_bind_address,
         metrics_bind_address,
+        bind_address_hard_fail,
         log_format,
     } = args;
     start_log(log_format);
@@ -115,8 +120,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             foreign_programs: allow_foreign_programs,
         },
         limits: Limit::apply(&max_entries),
-        healthz: healthz_bind_address,
-        metrics: metrics_bind_address,
+        binds: Binds {
+            healthz: healthz_bind_address,
+            metrics: metrics_bind_address,
+            hard_fail: bind_address_hard_fail,
+        },
+        configz: "{}".into(),
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What was ignored, of which object, and why. Nothing else is affected by it.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use super::ObjectName;
 
@@ -112,6 +112,16 @@ pub enum Problem {
         frontend: String,
         /// The Service that has it.
         winner: ObjectName,
+    },
+    /// A health-check node port that cannot be listened on (HCN-08).
+    #[error(
+        "cannot listen on {address}: {reason}; trying again, other Services are not affected (HCN-08)"
+    )]
+    HealthCheckPort {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        reason: String,
     },
     /// A map has no room for it.
     #[error("map {map} is full: {lost} until there is room; {remedy}")]

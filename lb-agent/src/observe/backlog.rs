@@ -94,7 +94,11 @@ impl Backlog {
             .get(&object.name)
             .and_then(|owner| known.slices.get(owner)?.get(&object.name)?.triggered);
         match slice.triggered {
-            Some(trigger) if trigger > self.started && before != Some(trigger) => {
+            Some(trigger)
+                if trigger > self.started
+                    && before != Some(trigger)
+                    && self.triggers.len() < MAX_TRIGGERS =>
+            {
                 self.triggers.push((object.name.clone(), slice.family, trigger));
             }
             _ => {}
@@ -106,6 +110,9 @@ fn count(changes: &Changes, more: usize) {
     changes.total.inc_by(more as u64);
     changes.pending.inc_by(i64::try_from(more).unwrap_or(i64::MAX));
 }
+
+/// Triggers that wait at most: what fails for ever must not fill the memory.
+const MAX_TRIGGERS: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

@@ -10,3 +10,4 @@ pub mod health;
 pub mod http;
 pub mod kernel;
 pub mod metrics;
+pub mod service_health;

@@ -17,6 +17,7 @@ pub mod demand;
 pub mod desired;
 pub mod diff;
 pub mod eligible;
+pub mod health_checks;
 pub mod held_up;
 pub mod lookup;
 pub mod op;

@@ -26,6 +26,7 @@ use crate::{
         demand::Demand,
         desired::{Changed, Desired},
         diff::Planner,
+        health_checks::HealthChecks,
         held_up::HeldUp,
         op::Op,
         shortage::Ceiling,
@@ -52,6 +53,9 @@ pub struct Reconciler<D> {
     is_partial: bool,
     /// Why the maps are no larger, and the sizes that were wanted then.
     ceiling: (Ceiling, Option<Capacities>),
+    health_checks: HealthChecks,
+    /// Whether nobody was told of the health checks yet.
+    is_unchecked: bool,
     ops: u64,
 }
 
@@ -78,6 +82,8 @@ impl<D: Datapath> Reconciler<D> {
             held_up: Vec::new(),
             is_partial: false,
             ceiling: (Ceiling::None, None),
+            health_checks: HealthChecks::default(),
+            is_unchecked: false,
             ops: 0,
         }
     }
@@ -89,6 +95,7 @@ impl<D: Datapath> Reconciler<D> {
             touched.merge(self.snapshot.apply(change));
         }
         self.changed.merge(self.desired.update(&self.snapshot, &touched));
+        self.is_unchecked |= self.health_checks.update(&self.snapshot, &touched);
     }
 
     /// Makes the maps equal to what was taken up. Where all is as it should be, nothing is
@@ -159,6 +166,11 @@ impl<D: Datapath> Reconciler<D> {
 
     fn node(&self) -> ObjectName {
         ObjectName::new("", self.snapshot.node.name.clone())
+    }
+
+    /// The health-check node ports, if they are others than at the last call.
+    pub fn new_health_checks(&mut self) -> Option<&HealthChecks> {
+        std::mem::take(&mut self.is_unchecked).then_some(&self.health_checks)
     }
 
     /// How many service ports a Local policy leaves without endpoints on this node.

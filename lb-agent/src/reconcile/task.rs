@@ -22,6 +22,7 @@ use crate::{
         health::Pulse,
         metrics::{Fill, SyncMetrics},
     },
+    plan::health_checks::HealthChecks,
     source::chain,
 };
 
@@ -35,6 +36,10 @@ pub struct Reports {
     pub backlog: Backlog,
     /// How full the maps are.
     pub fills: watch::Sender<Vec<Fill>>,
+    /// Health-check node ports, whenever they change.
+    pub health_checks: watch::Sender<HealthChecks>,
+    /// What others than the loop cannot do now.
+    pub found: watch::Receiver<Vec<Issue>>,
     /// Called with what is ignored, whenever that changes.
     pub issues: IssueSink,
 }
@@ -130,6 +135,7 @@ impl Loop {
             () = at(self.retry) => Wake::Retry,
             () = at(self.retire) => Wake::Retire,
             () = at(self.report) => Wake::Report,
+            () = changed(&mut self.reports.found) => Wake::Report,
             () = at(Some(self.resync)) => Wake::Resync,
         }
     }
@@ -150,6 +156,10 @@ impl Loop {
         match &result {
             Ok(()) => self.reports.backlog.synced(started.elapsed(), full, SystemTime::now()),
             Err(_) => self.reports.backlog.sync_failed(),
+        }
+        let in_force = result.is_ok() || reconciler.held_up().is_some();
+        if in_force && let Some(checks) = reconciler.new_health_checks() {
+            self.reports.health_checks.send_replace(checks.clone());
         }
         self.settle(result, reconciler, started);
     }
@@ -262,7 +272,8 @@ impl Loop {
             self.reports.fills.send_replace(usage);
         }
         self.reports.backlog.set_stranded(reconciler.stranded());
-        let issues: BTreeSet<_> = reconciler.issues().into_iter().collect();
+        let found = self.reports.found.borrow_and_update().clone();
+        let issues: BTreeSet<_> = reconciler.issues().into_iter().chain(found).collect();
         for issue in issues.difference(&self.known) {
             tracing::warn!(%issue, "ignored");
         }
@@ -287,6 +298,13 @@ async fn next(
         time::sleep_until(hold).await;
     }
     changes.recv().await
+}
+
+/// Never, if nobody is left to change it.
+async fn changed<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Never, if there is no deadline.

@@ -6,6 +6,7 @@
 //!               └──────────── pulse, metrics ──────┘
 //! ```
 
+mod servers;
 pub mod state;
 
 use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
@@ -17,24 +18,27 @@ use tokio::{
     sync::watch,
     task,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+
+use self::servers::Sources;
 
 use crate::{
-    config::{BindAddress, Config},
+    config::Config,
     datapath::{
         cgroup,
         kernel::Kernel,
         load::{LoadError, Options},
         selftest, syscall,
     },
-    model::issue::Issue,
+    model::{Family, issue::Issue},
     observe::{
         backlog::Backlog,
         health::{Health, Pulse},
-        http::{self, BindError, HealthPages, MetricsPages},
+        http::BindError,
         kernel::Pinned,
         metrics::Metrics,
     },
+    plan::health_checks::HealthChecks,
     reconcile::{self, Reconciler, Reports},
     source,
 };
@@ -99,8 +103,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
 async fn serve(config: Config) -> Result<(), RunError> {
     let started = SystemTime::now();
-    let Config { source, bpf_root, cgroup_root, allow, limits, healthz, metrics } = config;
-    let configz = "{}".to_owned();
+    let Config { source, bpf_root, cgroup_root, allow, limits, binds, configz } = config;
+    let unrestricted =
+        Family::ALL.into_iter().filter(|family| source.node_ports.is_unrestricted(*family));
+    let unrestricted = unrestricted.collect();
     let stop = CancellationToken::new();
     end_on_signal(&stop)?;
     let feed = source::start(source).await?;
@@ -117,18 +123,11 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let (fills, filled) = watch::channel(Vec::new());
     let page = Metrics::new(Box::new(Pinned { bpf_root: bpf_root.clone(), fills: filled }));
     let health = Arc::new(Health::new(pulses));
-    let servers = TaskTracker::new();
-    if let BindAddress(Some(address)) = healthz {
-        let listener = http::bind("--healthz-bind-address", address).await?;
-        let pages = HealthPages { health: health.clone(), metrics: page.proxy.clone() };
-        servers.spawn(http::serve_health(listener, pages, stop.clone()));
-    }
-    if let BindAddress(Some(address)) = metrics {
-        let listener = http::bind("--metrics-bind-address", address).await?;
-        let pages = MetricsPages { metrics: page.clone(), configz: configz.into() };
-        servers.spawn(http::serve_metrics(listener, pages, stop.clone()));
-    }
-    servers.close();
+    let (health_checks, checks) = watch::channel(HealthChecks::default());
+    let (finder, found) = watch::channel(Vec::new());
+    let metrics = page.clone();
+    let sources = Sources { health, metrics, configz, checks, finder, unrestricted };
+    let servers = servers::start(binds, sources, &stop).await?;
 
     let issues = Box::new(move |issues: &[Issue]| {
         if let Err(error) = state::write_issues(&bpf_root, issues) {
@@ -136,7 +135,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
         }
     });
     let backlog = Backlog::new(page.proxy.clone(), started);
-    let reports = Reports { pulse, metrics: page.sync.clone(), backlog, fills, issues };
+    let reports =
+        Reports { pulse, metrics: page.sync.clone(), backlog, fills, health_checks, found, issues };
     let source::Feed { changes, tasks: mut sources, .. } = feed;
     let reconcile = reconcile::run(Reconciler::new(kernel), changes, reports, attach);
     tokio::select! {

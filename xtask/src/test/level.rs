@@ -126,6 +126,7 @@ const LEVELS: &[Level] = &[
     rooted("sockets", "L5", LAB),
     rooted("packets", "L5", LAB),
     rooted("cli", "L5", LAB),
+    rooted("operate", "L5", LAB),
     rooted("lab", "L5", LAB),
     clustered("restart", "L6"),
     clustered("cluster", "L7"),

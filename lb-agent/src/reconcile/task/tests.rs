@@ -48,6 +48,7 @@ impl Datapath for Shared {
 
 /// A loop at work.
 struct Bed {
+    finder: watch::Sender<Vec<Issue>>,
     maps: Shared,
     changes: mpsc::Sender<Vec<Change>>,
     pulse: watch::Receiver<Pulse>,
@@ -67,11 +68,14 @@ impl Bed {
         let metrics = SyncMetrics::default();
         let issues = Arc::new(Mutex::new(Vec::new()));
         let told = issues.clone();
+        let (finder, found) = watch::channel(Vec::new());
         let reports = Reports {
             pulse: sender,
             metrics: metrics.clone(),
             backlog: Backlog::new(ProxyMetrics::default(), SystemTime::UNIX_EPOCH),
             fills: watch::channel(Vec::new()).0,
+            health_checks: watch::channel(HealthChecks::default()).0,
+            found,
             issues: Box::new(move |issues| {
                 *told.lock().unwrap() = issues.iter().map(ToString::to_string).collect();
             }),
@@ -85,7 +89,7 @@ impl Bed {
         };
         let reconciler = Reconciler::new(maps.clone());
         let task = tokio::spawn(run(reconciler, receiver, reports, attach));
-        Self { maps, changes, pulse, metrics, attached, issues, task }
+        Self { finder, maps, changes, pulse, metrics, attached, issues, task }
     }
 
     async fn send(&self, changes: Vec<Change>) {
@@ -235,4 +239,23 @@ async fn attaching_is_tried_until_it_works_and_the_end_of_the_source_is_the_end(
     assert_eq!(*bed.attached.lock().unwrap(), 3);
     drop(bed.changes);
     bed.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_find_is_told_with_the_rest() {
+    let bed = Bed::start(Fake::new(1), 0);
+    bed.send(cluster(1, 1)).await;
+    let address = ([127, 0, 0, 1], 30000).into();
+    let issue = Issue {
+        kind: crate::model::issue::ObjectKind::Service,
+        object: ObjectName::new("default", "web-1"),
+        field: "spec.healthCheckNodePort".to_owned(),
+        problem: crate::model::issue::Problem::HealthCheckPort { address, reason: "no".to_owned() },
+    };
+    bed.finder.send_replace(vec![issue.clone()]);
+    pass(1).await;
+    assert_eq!(*bed.issues.lock().unwrap(), [issue.to_string()]);
+    bed.finder.send_replace(Vec::new());
+    pass(1).await;
+    assert!(bed.issues.lock().unwrap().is_empty());
 }

@@ -75,6 +75,15 @@ impl NodePortAddresses {
         found
     }
 
+    /// Whether NodePorts of a family answer on every address, whichever there will be.
+    pub fn is_unrestricted(&self, family: Family) -> bool {
+        let AddressChoice::Ranges(ranges) = &self.choice else {
+            return self.choice == AddressChoice::All;
+        };
+        let mut own = ranges.iter().filter(|range| Family::of(range.addr()) == family).peekable();
+        own.peek().is_none() || own.any(|range| range.prefix_len() == 0)
+    }
+
     fn of_family(&self, family: Family, node: &Node, interfaces: &Interfaces) -> Vec<IpAddr> {
         let unrestricted = || interfaces.of(family).map(|(_, address)| address);
         match &self.choice {

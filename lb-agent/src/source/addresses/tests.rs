@@ -106,3 +106,17 @@ fn cfg_05_a_choice_is_one_word_or_cidrs() {
         assert!(told.contains("CFG-05"), "{told}");
     }
 }
+
+#[test]
+fn hcn_02_a_family_without_a_range_or_with_all_of_it_is_unrestricted() {
+    for (text, families) in [
+        ("primary", [false, false]),
+        ("all", [true, true]),
+        ("192.0.2.0/24", [false, true]),
+        ("192.0.2.0/24,::/0", [false, true]),
+        ("fd00::/8,10.0.0.0/8", [false, false]),
+    ] {
+        let addresses = NodePortAddresses { choice: text.parse().unwrap(), localhost: false };
+        assert_eq!(Family::ALL.map(|family| addresses.is_unrestricted(family)), families, "{text}");
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The tasks that answer others: health, metrics, health-check node ports.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{BindAddress, Binds},
+    model::{Family, issue::Issue},
+    observe::{
+        health::Health,
+        http::{self, BindError, HealthPages, MetricsPages},
+        metrics::Metrics,
+        service_health::ServiceHealth,
+    },
+    plan::health_checks::HealthChecks,
+};
+
+/// What the tasks answer from.
+#[derive(Debug)]
+pub(super) struct Sources {
+    /// How the loop fares.
+    pub(super) health: Arc<Health>,
+    /// The metrics.
+    pub(super) metrics: Arc<Metrics>,
+    /// `/configz`.
+    pub(super) configz: Arc<str>,
+    /// Health-check node ports that are wanted.
+    pub(super) checks: watch::Receiver<HealthChecks>,
+    /// Those that cannot be opened.
+    pub(super) finder: watch::Sender<Vec<Issue>>,
+    /// Families whose health-check node ports listen on every address.
+    pub(super) unrestricted: BTreeSet<Family>,
+}
+
+/// Starts them all; they end when `stop` is cancelled.
+///
+/// # Errors
+/// An address that cannot be bound, if that is to be fatal.
+pub(super) async fn start(
+    binds: Binds,
+    sources: Sources,
+    stop: &CancellationToken,
+) -> Result<TaskTracker, BindError> {
+    let Sources { health, metrics, configz, checks, finder, unrestricted } = sources;
+    let tasks = TaskTracker::new();
+    if let BindAddress(Some(address)) = binds.healthz {
+        let place = Place { flag: "--healthz-bind-address", address, hard_fail: binds.hard_fail };
+        let bound = place.bind().await?;
+        let pages = HealthPages { health: health.clone(), metrics: metrics.proxy.clone() };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            if let Some(listener) = place.wait(bound, &stop).await {
+                http::serve_health(listener, pages, stop).await;
+            }
+        });
+    }
+    if let BindAddress(Some(address)) = binds.metrics {
+        let place = Place { flag: "--metrics-bind-address", address, hard_fail: binds.hard_fail };
+        let bound = place.bind().await?;
+        let (pages, stop) = (MetricsPages { metrics, configz }, stop.clone());
+        tasks.spawn(async move {
+            if let Some(listener) = place.wait(bound, &stop).await {
+                http::serve_metrics(listener, pages, stop).await;
+            }
+        });
+    }
+    tasks.spawn(ServiceHealth::new(checks, health, unrestricted, finder).run(stop.clone()));
+    tasks.close();
+    Ok(tasks)
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    flag: &'static str,
+    address: SocketAddr,
+    hard_fail: bool,
+}
+
+impl Place {
+    /// The first try. Nothing if the address is taken and that is not fatal.
+    async fn bind(&self) -> Result<Option<TcpListener>, BindError> {
+        match http::bind(self.flag, self.address).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) if self.hard_fail => Err(error),
+            Err(error) => {
+                tracing::error!(%error, retry_in = ?RETRY, "server not started");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Tries until it works; nothing if the agent ends before.
+    async fn wait(
+        &self,
+        bound: Option<TcpListener>,
+        stop: &CancellationToken,
+    ) -> Option<TcpListener> {
+        let mut bound = bound;
+        while bound.is_none() {
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = time::sleep(RETRY) => {}
+            }
+            bound = http::bind(self.flag, self.address).await.ok();
+            if bound.is_some() {
+                tracing::info!(flag = self.flag, address = %self.address, "server started");
+            }
+        }
+        bound
+    }
+}
+
+/// How long before the next try to bind an address: as kube-proxy.
+const RETRY: Duration = Duration::from_secs(5);
