@@ -176,8 +176,8 @@ fn endpoints(snapshot: &mut Snapshot, service: &str, ready: &[&str], draining: &
     let slices = Family::ALL.map(|family| {
         let name = ObjectName::new("default", format!("{}-{family}", service.name));
         let own = all.iter().filter(|endpoint| Family::of(endpoint.address) == family);
-        let slice = EndpointSlice {
-            name: name.clone(),
+        EndpointSlice {
+            name,
             service: service.clone(),
             family,
             ports: ["http", "www"]
@@ -189,10 +189,9 @@ fn endpoints(snapshot: &mut Snapshot, service: &str, ready: &[&str], draining: &
                 .into(),
             endpoints: own.cloned().collect(),
             triggered: None,
-        };
-        (name, Arc::new(slice))
+        }
     });
-    snapshot.slices.insert(service, slices.into());
+    snapshot.slices.insert(service, slices.into_iter().collect());
 }
 
 fn endpoint(address: &str, conditions: Conditions) -> Endpoint {

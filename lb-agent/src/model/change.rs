@@ -128,7 +128,7 @@ impl Snapshot {
             let owner = slice.service.clone();
             let siblings = self.slices.entry(owner.clone()).or_default();
             if siblings.get(&name).is_none_or(|known| **known != slice) {
-                siblings.insert(name.clone(), Arc::new(slice));
+                siblings.insert(Arc::new(slice));
                 self.slice_owners.insert(name, owner.clone());
                 touched.merge(Touched::one(owner));
             }

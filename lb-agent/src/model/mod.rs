@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod issue;
 pub mod node;
 pub mod service;
+pub mod slices;
 pub mod snapshot;
 
 use std::{fmt, sync::Arc};

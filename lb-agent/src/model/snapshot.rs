@@ -7,12 +7,14 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::HashMap;
+
 use super::{
     ObjectName,
-    endpoint::EndpointSlice,
     issue::{Issue, ObjectKind},
     node::Node,
     service::Service,
+    slices::Slices,
 };
 
 /// The cluster at one moment. Sources build it up change by change; values are shared,
@@ -25,11 +27,11 @@ pub struct Snapshot {
     /// stands for all of 127/8 (NP-05).
     pub node_addresses: BTreeSet<IpAddr>,
     /// Every proxied Service.
-    pub services: BTreeMap<ObjectName, Arc<Service>>,
-    /// Every Service's slices, by slice name. Kept also while the Service is absent (EPS-03).
-    pub slices: BTreeMap<ObjectName, BTreeMap<ObjectName, Arc<EndpointSlice>>>,
+    pub services: HashMap<ObjectName, Arc<Service>>,
+    /// Every Service's slices. Kept also while the Service is absent (EPS-03).
+    pub slices: HashMap<ObjectName, Slices>,
     /// The Service under which each slice stands in `slices`: `apply` keeps it.
-    pub slice_owners: BTreeMap<ObjectName, ObjectName>,
+    pub slice_owners: HashMap<ObjectName, ObjectName>,
     /// What was ignored, by the object it was found in.
     pub issues: BTreeMap<(ObjectKind, ObjectName), Vec<Issue>>,
 }

@@ -32,8 +32,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                 snapshot.services.insert(name.clone(), Arc::new(service));
                 let slices = slices.into_iter().enumerate().map(|(index, slice)| {
                     let own = ObjectName::new("default", format!("{}-{index}", name.name));
-                    let slice = EndpointSlice { name: own.clone(), service: name.clone(), ..slice };
-                    (own, Arc::new(slice))
+                    EndpointSlice { name: own, service: name.clone(), ..slice }
                 });
                 snapshot.slices.insert(name.clone(), slices.collect());
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One Service and its slices, compiled to service ports. Pure, and total: it cannot fail.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use lb_common::{name, service::FrontendKind};
 
@@ -11,22 +11,18 @@ use super::{
 };
 use crate::model::{
     Family, ObjectName,
-    endpoint::EndpointSlice,
     node::Node,
     service::{Service, ServicePort, TrafficPolicy},
+    slices::Slices,
 };
 
 /// The service ports of a Service, IPv4 first, in the Service's order. A family without
 /// ClusterIP has none (FAM-02); ports are independent of each other (SVC-09).
-pub fn compile_service(
-    service: &Service,
-    slices: &BTreeMap<ObjectName, Arc<EndpointSlice>>,
-    node: &Node,
-) -> Vec<Port> {
+pub fn compile_service(service: &Service, slices: &Slices, node: &Node) -> Vec<Port> {
     let families = Family::ALL.into_iter().filter(|&family| service.cluster_ip(family).is_some());
     families
         .flat_map(|family| {
-            let join = Join::new(slices.values().map(|slice| &**slice), family);
+            let join = Join::new(slices.iter(), family);
             service.ports.iter().map(move |port| compile_port(service, port, family, &join, node))
         })
         .collect()

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Everything that should be served, kept up to date change by change.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use foldhash::HashMap;
 use lb_common::{addr::Addr, service::FrontendKind};
@@ -19,6 +16,7 @@ use super::{
 use crate::model::{
     ObjectName,
     issue::Issue,
+    slices::Slices,
     snapshot::{Snapshot, Touched},
 };
 
@@ -135,7 +133,7 @@ impl Desired {
     }
 
     fn update_service(&mut self, name: &ObjectName, snapshot: &Snapshot, changed: &mut Changed) {
-        let none = BTreeMap::new();
+        let none = Slices::default();
         let slices = snapshot.slices.get(name).unwrap_or(&none);
         let ports = snapshot
             .services

@@ -86,7 +86,7 @@ mod tests {
         web.external_ips = vec!["192.0.2.1".parse().unwrap()];
         (web.internal_policy, web.external_policy) = (TrafficPolicy::Local, TrafficPolicy::Local);
         let slice = slice("a", &["http=80"], endpoints);
-        let slices = [(slice.name.clone(), slice.into())].into();
+        let slices = [slice].into_iter().collect();
         let ports = compile_service(&web, &slices, &node("here", ""));
         let mut sum = Stranded::default();
         for port in &ports {
@@ -110,7 +110,7 @@ mod tests {
         let mut web = service("web", &["10.96.0.1"], &["http=80"]);
         web.external_policy = TrafficPolicy::Local;
         let slice = slice("a", &["http=80"], vec![endpoint("10.0.0.1").on("there")]);
-        let slices = [(slice.name.clone(), slice.into())].into();
+        let slices = [slice].into_iter().collect();
         for port in compile_service(&web, &slices, &node("here", "")) {
             assert_eq!(Stranded::of(&port), Stranded::default());
         }

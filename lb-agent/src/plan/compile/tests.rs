@@ -4,15 +4,18 @@ use std::{net::IpAddr, num::NonZeroU16};
 use lb_common::service::{ServiceFlags, SetWord};
 
 use super::*;
-use crate::plan::fixture::{Build, endpoint, node, service, slice};
+use crate::{
+    model::endpoint::EndpointSlice,
+    plan::fixture::{Build, endpoint, node, service, slice},
+};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 fn compiled(service: &Service, slices: &[EndpointSlice]) -> Vec<Port> {
-    let slices = slices.iter().map(|slice| (slice.name.clone(), Arc::new(slice.clone())));
-    compile_service(service, &slices.collect(), &node("here", "z1"))
+    let slices = slices.iter().cloned().collect();
+    compile_service(service, &slices, &node("here", "z1"))
 }
 
 /// One TCP port `http=80` with every kind of frontend.

@@ -201,7 +201,7 @@ fn eps_03_slices_that_came_first_take_effect_with_their_service() {
     let mut world = World::default();
     let early = slice("a", &["http=80"], vec![endpoint("10.0.0.1")]);
     let of = early.service.clone();
-    world.snapshot.slices.entry(of).or_default().insert(early.name.clone(), Arc::new(early));
+    world.snapshot.slices.entry(of).or_default().insert(Arc::new(early));
     for _ in 0..2 {
         world.put(service("web", &["10.96.0.1"], &["http=80"]));
         let name = world.desired.port_names().next().unwrap().clone();
@@ -217,7 +217,7 @@ fn nod_02_only_what_follows_the_node_is_touched_when_its_zone_changes() {
         vec![endpoint("10.0.0.1").for_zones(&["a"]), endpoint("10.0.0.2").for_zones(&["b"])];
     let zoned = slice("a", &["http=80"], zoned);
     let of = zoned.service.clone();
-    world.snapshot.slices.entry(of).or_default().insert(zoned.name.clone(), Arc::new(zoned));
+    world.snapshot.slices.entry(of).or_default().insert(Arc::new(zoned));
     world.put(service("web", &["10.96.0.1"], &["http=80"]));
     world.put(service("other", &["10.96.0.2"], &["http=80"]));
     world.snapshot.node.zone = Some("a".into());
@@ -241,7 +241,7 @@ fn met_08_the_count_follows_every_change() {
     world.snapshot.node.name = "here".into();
     let slice = slice("a", &["http=80"], vec![endpoint("10.0.0.1").on("there")]);
     let of = slice.service.clone();
-    world.snapshot.slices.entry(of).or_default().insert(slice.name.clone(), Arc::new(slice));
+    world.snapshot.slices.entry(of).or_default().insert(Arc::new(slice));
     let mut web = service("web", &["10.96.0.1"], &["http=80"]);
     web.internal_policy = crate::model::service::TrafficPolicy::Local;
     world.put(web.clone());

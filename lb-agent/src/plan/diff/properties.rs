@@ -256,7 +256,7 @@ proptest! {
         snapshot in arbitrary::snapshot(),
         order in Just((0..6_usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        let mut partial = Snapshot { services: BTreeMap::new(), ..snapshot.clone() };
+        let mut partial = Snapshot { services: HashMap::default(), ..snapshot.clone() };
         let mut planner = Planner::restore(Tables::default(), CAPACITIES);
         let mut desired = Desired::default();
         let ops = planner.plan_all(&desired, &unused);

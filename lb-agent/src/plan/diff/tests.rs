@@ -54,7 +54,7 @@ impl World {
     fn endpoints(&mut self, endpoints: Vec<Build>) {
         let slice = slice("web-1", &["http=8080"], endpoints);
         let of = self.snapshot.slices.entry(slice.service.clone()).or_default();
-        of.insert(slice.name.clone(), Arc::new(slice));
+        of.insert(Arc::new(slice));
     }
 
     /// Plans what changed, without what a grace period is waited for.
@@ -195,8 +195,8 @@ fn upd_08_a_shared_backend_lives_as_long_as_one_service_has_it() {
     let mut world = World::web(vec![endpoint("10.0.0.1")]);
     let mut other = slice("other-1", &["http=8080"], vec![endpoint("10.0.0.1")]);
     other.service = ObjectName::new("default", "other");
-    let name = (other.service.clone(), other.name.clone());
-    world.snapshot.slices.entry(name.0).or_default().insert(name.1, Arc::new(other));
+    let of = other.service.clone();
+    world.snapshot.slices.entry(of).or_default().insert(Arc::new(other));
     world.put(service("other", &["10.96.0.2"], &["http=80"]));
     assert_eq!(letters(&world.step()), "SNRF", "the backend is there");
     world.remove("web");

@@ -27,7 +27,7 @@ fn sound() -> Tables {
     let slice = slice("a", &["http=8080"], vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
     let mut snapshot = Snapshot::default();
     let slices = snapshot.slices.entry(web.name.clone()).or_default();
-    slices.insert(slice.name.clone(), Arc::new(slice));
+    slices.insert(Arc::new(slice));
     snapshot.services.insert(web.name.clone(), Arc::new(web));
     let mut tables = Tables::default();
     for op in plan(&Tables::default(), &compile(&snapshot).0, &Capacities::MINIMUM, |_| 0).0 {

@@ -69,6 +69,8 @@ impl<K: Resource, T: Send> Follower<K> for Objects<K, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use k8s_openapi::api::core::v1 as core;
     use serde_json::json;
 
@@ -94,7 +96,8 @@ mod tests {
     }
 
     fn names(snapshot: &Snapshot) -> Vec<String> {
-        snapshot.services.keys().map(ToString::to_string).collect()
+        let names: BTreeSet<_> = snapshot.services.keys().map(ToString::to_string).collect();
+        names.into_iter().collect()
     }
 
     #[test]

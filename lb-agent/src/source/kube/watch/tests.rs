@@ -2,7 +2,7 @@
 //! Whole watches against an API server that answers by a script. Time is the test's own.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     convert::Infallible,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -121,8 +121,8 @@ impl Running {
         let message = tokio::time::timeout(BOUND, self.messages.recv()).await;
         let Some(Message::Change(change)) = message.expect("a change in time") else { panic!() };
         self.snapshot.apply(change);
-        let names: Vec<_> = self.snapshot.services.keys().map(|it| it.name.to_string()).collect();
-        names.join(" ")
+        let names: BTreeSet<_> = self.snapshot.services.keys().map(|it| &*it.name).collect();
+        names.into_iter().collect::<Vec<_>>().join(" ")
     }
 
     async fn until_told(&mut self, part: &str) {
