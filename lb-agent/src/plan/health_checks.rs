@@ -11,6 +11,7 @@ use std::{
 use crate::model::{
     Family, ObjectName,
     service::Service,
+    slices::Slices,
     snapshot::{Snapshot, Touched},
 };
 
@@ -94,7 +95,7 @@ fn local_ready(service: &Service, snapshot: &Snapshot, family: Family) -> BTreeS
     if node.is_empty() {
         return BTreeSet::new();
     }
-    let slices = snapshot.slices.get(&service.name).into_iter().flat_map(BTreeMap::values);
+    let slices = snapshot.slices.get(&service.name).into_iter().flat_map(Slices::iter);
     slices
         .filter(|slice| slice.family == family && !slice.ports.is_empty())
         .flat_map(|slice| &slice.endpoints)
@@ -118,7 +119,7 @@ mod tests {
         for (number, (ports, endpoints)) in slices.into_iter().enumerate() {
             let slice = slice(&format!("web-{number}"), ports, endpoints);
             let of = snapshot.slices.entry(web.name.clone()).or_default();
-            of.insert(slice.name.clone(), Arc::new(slice));
+            of.insert(Arc::new(slice));
         }
         snapshot.services.insert(web.name.clone(), Arc::new(web));
         let mut checks = HealthChecks::default();
