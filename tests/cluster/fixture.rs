@@ -98,7 +98,14 @@ pub(crate) fn await_log(agent: &Agent, part: &str) {
     said.unwrap_or_else(|error| panic!("{error}:\n{}", agent.log()));
 }
 
-/// The first address of a Service's `number`: port 80 of a ClusterIP that ends in it.
+/// Waits until an agent's health server answers, and says that it is alive.
+#[track_caller]
+pub(crate) fn await_alive(agent: &Agent) {
+    wait::until(LIMIT, "the agent's server", || agent.livez().is_ok()).unwrap();
+    assert_eq!(agent.livez().unwrap().0, 200);
+}
+
+/// Port 80 of the ClusterIP of a family that ends in `number`.
 pub(crate) fn vip(family: Family, number: u8) -> SocketAddr {
     lab::served::vip(family, number)
 }

@@ -10,11 +10,13 @@ mod control_plane;
 mod controllers;
 mod fixture;
 mod health;
+mod in_cluster;
 mod kube_proxy;
 mod metrics;
 mod outage;
 mod refusal;
 mod serving;
+mod silence;
 mod updates;
 
 use fixture::Watched;
@@ -46,4 +48,5 @@ const SCENARIOS: &[Scenario] = &[
     ("an evicted pod", controllers::an_evicted_pod),
     ("hints of trafficDistribution", controllers::traffic_distribution),
     ("health and metrics", health::health_and_metrics),
+    ("a connection that is silent", silence::a_silent_connection),
 ];

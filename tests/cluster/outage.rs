@@ -14,7 +14,7 @@ use lab::{
     wire::{AskSpec, Family, HoldSpec, LoadReport, LoadSpec},
 };
 
-use crate::fixture::{Watched, await_log, service, vip};
+use crate::fixture::{Watched, await_alive, await_log, service, vip};
 
 /// SYN-01, SYN-03: what is known is served on, also by an agent that starts in the middle of
 /// it; afterwards changes are followed again.
@@ -71,9 +71,7 @@ fn while_it_is_away(watched: &mut Watched) {
     let spec = AgentSpec::kubeconfig(&watched.cluster.kubeconfig(User::Agent));
     watched.agents[0] = Agent::spawn(watched.lab.node("node-1").unwrap(), &spec).unwrap();
     let agent = &mut watched.agents[0];
-    let limit = Duration::from_secs(10);
-    lab::wait::until(limit, "the new agent's server", || agent.livez().is_ok()).unwrap();
-    assert_eq!(agent.livez().unwrap().0, 200);
+    await_alive(agent);
     assert_eq!(agent.healthz().unwrap().0, 503, "its Node is not known (HLZ-05)");
     let (status, why) = agent.readyz().unwrap();
     assert!(status == 503 && why.contains("not all listed"), "{status} {why}");

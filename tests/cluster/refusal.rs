@@ -9,12 +9,11 @@ use lab::{
     driver::Driver,
     need_lab,
     place::bounded_output,
-    wait,
     wire::{AskSpec, Family},
 };
 use serde_json::Value;
 
-use crate::fixture::{Watched, await_log, service, vip};
+use crate::fixture::{Watched, await_alive, await_log, service, vip};
 
 /// SYN-03, HLZ-05: 401, 403 on one watch, somebody else's certificate, nobody there.
 #[test]
@@ -89,9 +88,7 @@ fn waits(agent: &mut Agent, driver: &Driver, says: &[&str]) {
     for part in says {
         await_log(agent, part);
     }
-    let limit = Duration::from_secs(10);
-    wait::until(limit, "the agent's server", || agent.livez().is_ok()).unwrap();
-    assert_eq!(agent.livez().unwrap().0, 200);
+    await_alive(agent);
     assert_eq!(agent.healthz().unwrap().0, 503, "its Node is not known");
     assert_eq!(agent.readyz().unwrap().0, 503);
     assert!(agent.process().is_running());

@@ -25,6 +25,8 @@ pub enum Source {
     Manifests(PathBuf),
     /// `--kubeconfig`.
     Kubeconfig(PathBuf),
+    /// Neither: as a pod of the cluster.
+    InCluster,
 }
 
 /// How to run an agent.
@@ -96,6 +98,7 @@ impl Agent {
         match &spec.source {
             Source::Manifests(dir) => command.arg("--manifests").arg(dir),
             Source::Kubeconfig(file) => command.arg("--kubeconfig").arg(file),
+            Source::InCluster => &mut command,
         };
         command.args(&spec.args).envs(spec.env.iter().map(|(key, value)| (key, value)));
         let process = node.spawn("agent", command)?;

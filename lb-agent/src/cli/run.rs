@@ -16,7 +16,7 @@ use crate::{
     config::{Allow, BindAddress, Binds, Config, Limit},
     run,
     source::{
-        self, Origin,
+        self, Master, Origin,
         addresses::{AddressChoice, NodePortAddresses},
     },
 };
@@ -31,6 +31,10 @@ pub(super) struct Args {
     /// The context of --kubeconfig to use, instead of its current one
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
+    /// The API server's own address, instead of the one in --kubeconfig or in this pod's
+    /// environment. It must not need a Service that this agent serves
+    #[arg(long, value_name = "URL", conflicts_with = "manifests")]
+    master: Option<Master>,
     /// Read Services and EndpointSlices from the YAML files in this directory, and follow
     /// its changes
     #[arg(long, value_name = "DIR")]
@@ -89,6 +93,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args {
         kubeconfig,
         context,
+        master,
         manifests,
         node_name,
         roots,
@@ -106,7 +111,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     start_log(log_format);
     run::run(Config {
         source: source::Config {
-            origin: origin(kubeconfig, context, manifests),
+            origin: origin(kubeconfig, context, master, manifests),
             node_name: node_name.map_or_else(host_name, Ok)?,
             node_ports: NodePortAddresses {
                 choice: nodeport_addresses,
@@ -133,12 +138,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn origin(
     kubeconfig: Option<PathBuf>,
     context: Option<String>,
+    master: Option<Master>,
     manifests: Option<PathBuf>,
 ) -> Origin {
     match (manifests, kubeconfig) {
         (Some(directory), _) => Origin::Manifests(directory),
-        (None, Some(path)) => Origin::Kubeconfig { path, context },
-        (None, None) => Origin::InCluster,
+        (None, Some(path)) => Origin::Kubeconfig { path, context, master },
+        (None, None) => Origin::InCluster { master },
     }
 }
 

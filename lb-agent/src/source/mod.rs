@@ -19,7 +19,7 @@ mod kube;
 mod manifests;
 mod status;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -55,11 +55,36 @@ pub enum Origin {
         path: PathBuf,
         /// The context; the file's current one if `None`.
         context: Option<String>,
+        /// The API server's address, if not the file's.
+        master: Option<Master>,
     },
     /// The API server of the cluster that this process is a pod of.
-    InCluster,
+    InCluster {
+        /// Its address; from the pod's environment if `None`.
+        master: Option<Master>,
+    },
     /// YAML files of a directory (`--manifests`).
     Manifests(PathBuf),
+}
+
+/// The API server's own address (`--master`), which must not need a Service (SYN-09).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Master(pub http::Uri);
+
+/// What `--master` does not take.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0:?} is not the URL of an API server, as in https://192.0.2.1:6443")]
+pub struct MasterError(String);
+
+impl FromStr for Master {
+    type Err = MasterError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = text.parse::<http::Uri>().ok().filter(|url| {
+            matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some()
+        });
+        url.map(Self).ok_or_else(|| MasterError(text.to_owned()))
+    }
 }
 
 /// What a source sends. Dropping it ends the source.
@@ -94,12 +119,12 @@ pub async fn start(config: Config) -> Result<Feed, Error> {
             let source = manifests::Manifests::open(&directory, node_name)?;
             tasks.spawn(source.run(messages, reporter.clone()));
         }
-        Origin::Kubeconfig { path, context } => {
-            let maker = kube::client::from_kubeconfig(path, context).await?;
+        Origin::Kubeconfig { path, context, master } => {
+            let maker = kube::client::from_kubeconfig(path, context, master).await?;
             kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;
         }
-        Origin::InCluster => {
-            let maker = kube::client::in_cluster()?;
+        Origin::InCluster { master } => {
+            let maker = kube::client::in_cluster(master)?;
             kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;
         }
     }
@@ -113,3 +138,18 @@ const QUEUED_BATCHES: usize = 1;
 
 /// Changes that wait to be batched; more make the watches wait.
 const QUEUED_CHANGES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_is_a_url() {
+        for url in ["https://192.0.2.1:6443", "http://[2001:db8::1]:8080", "https://host/prefix"] {
+            assert_eq!(url.parse(), Ok(Master(url.parse().unwrap())));
+        }
+        for text in ["", "192.0.2.1:6443", "host", "ftp://host", "https://", "/path"] {
+            assert_eq!(text.parse::<Master>(), Err(MasterError(text.to_owned())));
+        }
+    }
+}

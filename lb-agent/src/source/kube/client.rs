@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From a kubeconfig or a service account to clients.
+//! From a kubeconfig or a service account, and perhaps the API server's own address, to
+//! clients.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use http::{Request, Response};
 use kube::{
@@ -15,7 +16,9 @@ use tower::{
     util::{MapResponse, MapResponseLayer},
 };
 
+use super::transport;
 use crate::source::{
+    Master,
     error::{Error, Resource},
     status::{Place, Reporter},
 };
@@ -45,6 +48,7 @@ pub(in crate::source) struct Answered {
 pub(in crate::source) async fn from_kubeconfig(
     path: PathBuf,
     context: Option<String>,
+    master: Option<Master>,
 ) -> Result<ClientMaker, Error> {
     let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
     let config = match Kubeconfig::read_from(&path) {
@@ -52,36 +56,52 @@ pub(in crate::source) async fn from_kubeconfig(
         Err(error) => Err(error),
     };
     match config {
-        Ok(config) => Ok(ClientMaker::new(config, path.display().to_string())),
+        Ok(config) => Ok(ClientMaker::new(config, path.display().to_string(), master)),
         Err(source) => Err(Error::Kubeconfig { path, context, source: Box::new(source) }),
     }
 }
 
-/// Reads the service account of this pod. Its API server is a ClusterIP, which must not be
-/// needed before it is served: a kubeconfig with a real address is better (SYN-09).
+/// Reads the service account of this pod. Without `master`, its API server is a ClusterIP,
+/// which must not be needed before it is served: only a fallback (SYN-09).
 ///
 /// # Errors
 /// [`Error::InCluster`] outside a pod, or in one without a service account.
-pub(in crate::source) fn in_cluster() -> Result<ClientMaker, Error> {
-    let config = Config::incluster().map_err(|source| Error::InCluster { source })?;
-    Ok(ClientMaker::new(config, "the service account".to_owned()))
+pub(in crate::source) fn in_cluster(master: Option<Master>) -> Result<ClientMaker, Error> {
+    // Only the other one needs the Service's address in the environment.
+    let config = if master.is_some() { Config::incluster_dns() } else { Config::incluster() };
+    let config = config.map_err(|source| Error::InCluster { source })?;
+    if master.is_none() {
+        tracing::warn!(
+            server = %config.cluster_url,
+            "reaching the API server at the address in this pod's environment; if that is the \
+             kubernetes Service, somebody else must serve it first: give --master"
+        );
+    }
+    Ok(ClientMaker::new(config, "the service account".to_owned(), master))
 }
 
 impl ClientMaker {
-    fn new(mut config: Config, origin: String) -> Self {
-        config.connect_timeout = Some(CONNECT_TIMEOUT);
+    fn new(mut config: Config, origin: String, master: Option<Master>) -> Self {
+        if let Some(Master(server)) = master {
+            config.cluster_url = server;
+        }
         Self { config, origin }
     }
 
     /// A client that tells of each answer that is a success.
     ///
     /// # Errors
-    /// [`Error::Client`] if certificates or credentials cannot be used.
+    /// [`Error::Client`] if certificates, credentials or a proxy cannot be used.
     pub(in crate::source) fn client(&self, answered: Answered) -> Result<Client, Error> {
-        let builder = ClientBuilder::try_from(self.config.clone()).map_err(|source| {
-            Error::Client { origin: self.origin.clone(), source: Box::new(source) }
-        })?;
-        Ok(telling(builder, answered).build())
+        self.client_of(Some(answered))
+    }
+
+    fn client_of(&self, answered: Option<Answered>) -> Result<Client, Error> {
+        let client = transport::client(&self.config, answered);
+        client.map_err(|source| Error::Client {
+            origin: self.origin.clone(),
+            source: Box::new(source),
+        })
     }
 }
 
@@ -109,9 +129,6 @@ where
     builder.with_layer(&layer)
 }
 
-/// The longest wait for a connection to the API server.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +139,8 @@ mod tests {
         if let Some(text) = text {
             std::fs::write(&path, text).unwrap();
         }
-        let error = from_kubeconfig(path.clone(), context.map(str::to_owned)).await.unwrap_err();
+        let error =
+            from_kubeconfig(path.clone(), context.map(str::to_owned), None).await.unwrap_err();
         assert!(matches!(error, Error::Kubeconfig { .. }));
         error.chain().replace(&path.display().to_string(), "FILE")
     }
@@ -151,17 +169,36 @@ users: [{name: lab, user: {token: x}}]
         assert!(nonsense.contains("YAML"), "{nonsense}");
     }
 
-    #[tokio::test]
-    async fn a_kubeconfig_makes_a_client() {
+    async fn maker(master: Option<&str>) -> ClientMaker {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("config");
         std::fs::write(&path, FILE).unwrap();
-        let maker = from_kubeconfig(path, Some("lab".to_owned())).await.unwrap();
-        let answered = Answered {
-            resource: Resource::Nodes,
-            reporter: Reporter::new().0,
-            waiting: Arc::default(),
-        };
-        assert!(maker.client(answered).is_ok());
+        let master = master.map(|url| url.parse().unwrap());
+        from_kubeconfig(path, Some("lab".to_owned()), master).await.unwrap()
+    }
+
+    fn answered() -> Answered {
+        Answered { resource: Resource::Nodes, reporter: Reporter::new().0, waiting: Arc::default() }
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_makes_a_client() {
+        assert!(maker(None).await.client(answered()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn syn_09_a_given_address_goes_before_the_files() {
+        assert_eq!(maker(None).await.config.cluster_url, "https://127.0.0.1:6443/");
+        let elsewhere = maker(Some("https://192.0.2.1:6443")).await;
+        assert_eq!(elsewhere.config.cluster_url, "https://192.0.2.1:6443/");
+        assert!(elsewhere.client(answered()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_refused_and_not_passed_by() {
+        let mut maker = maker(None).await;
+        maker.config.proxy_url = Some("http://192.0.2.2:3128".parse().unwrap());
+        let error = maker.client(answered()).err().unwrap().chain();
+        assert!(error.contains("192.0.2.2:3128"), "{error}");
     }
 }

@@ -14,6 +14,7 @@ pub(super) mod client;
 mod follower;
 mod node;
 mod pace;
+mod transport;
 mod watch;
 
 use std::sync::Arc;

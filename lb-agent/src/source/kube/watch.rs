@@ -178,7 +178,8 @@ fn is_refused_list(error: &watcher::Error) -> bool {
 /// HTTP 410: the resource version is not in the server's memory any more.
 const GONE: u16 = 410;
 
-/// How long one watch request runs. A connection that died silently is noticed 5 s later.
+/// How long one watch request runs. A server that stays connected and says nothing any more is
+/// noticed 5 s later; a connection that died silently, sooner (`transport`).
 const WATCH_SECS: u32 = 120;
 
 /// Objects in a page; a page of whole objects is in memory at once.
