@@ -14,4 +14,5 @@ pub mod observe;
 pub mod plan;
 pub mod reconcile;
 pub mod run;
+pub mod sockets;
 pub mod source;

@@ -71,11 +71,13 @@ counters! {
     ReversePassed = "reverse_passed",
     /// A socket that had been translated was closed.
     Released = "released",
+    /// The agent took a UDP socket's peer away: it had gone, or was a frontend that was never translated.
+    Destroyed = "destroyed",
 }
 
 impl Counter {
     /// Number of counters: the size of COUNTERS.
-    pub const COUNT: u32 = Self::Released as u32 + 1;
+    pub const COUNT: u32 = Self::Destroyed as u32 + 1;
 
     /// The index into COUNTERS.
     #[inline(always)]

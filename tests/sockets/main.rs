@@ -14,4 +14,5 @@ mod protocols;
 mod records;
 mod refusal;
 mod repeat;
+mod stale;
 mod table;

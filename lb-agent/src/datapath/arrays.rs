@@ -15,7 +15,10 @@ use std::{
 };
 
 use bytemuck::Pod;
-use lb_common::{backend::BackendLoad, socket::SocketRecord};
+use lb_common::{
+    backend::BackendLoad,
+    socket::{Dialled, Held, SocketRecord},
+};
 use memmap2::{MmapOptions, MmapRaw};
 
 /// A BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE whose values are `T`: words of 8 bytes.
@@ -159,6 +162,24 @@ impl Array<SocketRecord> {
             }
         }
         None
+    }
+
+    /// Makes what a half of a record holds look like something of the past, so that its socket
+    /// chooses anew; whether it still held that. The backend's count is given back as ever.
+    ///
+    /// A program never looks at the generation to tell what it must give back, and stores
+    /// backend and generation anew when the socket has chosen: the exchange then fails.
+    pub fn outdate(&mut self, index: u32, half: Held, held: &Dialled) -> bool {
+        let offset = match half {
+            Held::CONNECTED => offset_of!(SocketRecord, connected),
+            _ => offset_of!(SocketRecord, datagram),
+        } + offset_of!(Dialled, backend);
+        let Some(place) = self.word(index, offset) else {
+            return false;
+        };
+        let word = |generation: u32| bytemuck::must_cast([held.backend, generation]);
+        let [seen, past] = [held.generation, held.generation.wrapping_sub(1)].map(word);
+        place.compare_exchange(seen, past, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 }
 

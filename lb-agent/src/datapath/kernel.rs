@@ -3,10 +3,11 @@
 
 use std::{error::Error as _, io, iter, sync::Arc};
 
+use aya::maps::{MapError, PerCpuValues};
 use lb_common::{
     counter::Counter,
     maps::{self, Capacities, NodePort},
-    socket::SocketRecord,
+    socket::{OverKey, SocketRecord},
 };
 
 use super::{
@@ -195,14 +196,37 @@ pub fn counters(maps: &Maps) -> Result<Vec<(Counter, u64)>, Error> {
     Counter::ALL.iter().map(read).collect::<io::Result<_>>().map_err(unreadable(maps::COUNTERS))
 }
 
+/// Adds to a counter that the agent counts, not a program.
+pub fn count(maps: &mut Maps, counter: Counter, more: u64) -> Result<(), Error> {
+    let mut add = || {
+        let mut values = maps.counters.get(&counter.index(), 0)?.to_vec();
+        if let Some(first) = values.first_mut() {
+            *first = first.wrapping_add(more);
+        }
+        maps.counters.set(counter.index(), PerCpuValues::try_from(values)?, 0)
+    };
+    let failed = |source| Error::Map { operation: "update", map: maps::COUNTERS, source };
+    add().map_err(|error: MapError| failed(io::Error::other(error)))
+}
+
 /// The records of the sockets that were translated, those of SOCKETS_OVER last.
 pub fn sockets(maps: &Maps) -> Result<Vec<SocketRecord>, Error> {
-    let over = maps.sockets_over.dump().map_err(unreadable(maps::SOCKETS_OVER))?;
-    let len = syscall::describe_map(maps.sockets.fd()).map(|map| map.max_entries);
-    let array = len.and_then(|len| arrays::Array::map(maps.sockets.fd(), len));
-    let array = array.map_err(unreadable(maps::SOCKETS))?;
+    let over = over_records(maps)?;
+    let array = socket_places(maps)?;
     let placed = (0..array.len()).filter_map(|index| array.read_record(index));
     Ok(placed.chain(over.into_iter().map(|(_, record)| record)).collect())
+}
+
+/// SOCKETS, mapped for as long as this lives: 8 MB.
+pub fn socket_places(maps: &Maps) -> Result<arrays::Array<SocketRecord>, Error> {
+    let len = syscall::describe_map(maps.sockets.fd()).map(|map| map.max_entries);
+    let array = len.and_then(|len| arrays::Array::map(maps.sockets.fd(), len));
+    array.map_err(unreadable(maps::SOCKETS))
+}
+
+/// SOCKETS_OVER.
+pub fn over_records(maps: &Maps) -> Result<Vec<(OverKey, SocketRecord)>, Error> {
+    maps.sockets_over.dump().map_err(unreadable(maps::SOCKETS_OVER))
 }
 
 fn read_all<K, V, C: FromIterator<(K, V)>>(

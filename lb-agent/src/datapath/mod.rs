@@ -6,11 +6,13 @@
 
 pub mod arrays;
 pub mod cgroup;
+pub mod diag;
 pub mod fake;
 pub mod hashes;
 pub mod kernel;
 pub mod load;
 pub mod maps;
+pub mod netns;
 pub mod probe;
 pub mod selftest;
 pub mod syscall;

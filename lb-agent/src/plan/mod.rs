@@ -29,6 +29,7 @@ mod restore;
 mod retire;
 pub mod room;
 pub mod shortage;
+pub mod stale;
 pub mod stranded;
 pub mod tables;
 pub mod topology;

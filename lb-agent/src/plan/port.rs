@@ -164,6 +164,13 @@ impl Frontend {
     }
 }
 
+impl PortName {
+    /// Whether it names a UDP port: the protocol is the last part of the text.
+    pub fn is_udp(&self) -> bool {
+        self.text.ends_with("/UDP")
+    }
+}
+
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

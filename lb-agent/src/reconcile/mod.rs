@@ -12,6 +12,8 @@
 
 mod task;
 
+use std::collections::BTreeSet;
+
 use lb_common::maps::Capacities;
 
 use crate::{
@@ -29,12 +31,14 @@ use crate::{
         health_checks::HealthChecks,
         held_up::HeldUp,
         op::Op,
+        port::PortName,
         shortage::Ceiling,
+        stale::{self, Served},
         stranded::Stranded,
     },
 };
 
-pub use task::{IssueSink, Reports, run};
+pub use task::{DatagramSink, IssueSink, Reports, run};
 
 /// The cluster, what it means, and the maps that are made equal to it.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub struct Reconciler<D> {
     health_checks: HealthChecks,
     /// Whether nobody was told of the health checks yet.
     is_unchecked: bool,
+    /// UDP service ports that changed since [`Reconciler::take_datagrams`].
+    datagrams: BTreeSet<PortName>,
     ops: u64,
 }
 
@@ -84,6 +90,7 @@ impl<D: Datapath> Reconciler<D> {
             ceiling: (Ceiling::None, None),
             health_checks: HealthChecks::default(),
             is_unchecked: false,
+            datagrams: BTreeSet::new(),
             ops: 0,
         }
     }
@@ -94,8 +101,17 @@ impl<D: Datapath> Reconciler<D> {
         for change in batch {
             touched.merge(self.snapshot.apply(change));
         }
-        self.changed.merge(self.desired.update(&self.snapshot, &touched));
+        let changed = self.desired.update(&self.snapshot, &touched);
+        self.datagrams.extend(changed.ports.iter().filter(|name| name.is_udp()).cloned());
+        self.changed.merge(changed);
         self.is_unchecked |= self.health_checks.update(&self.snapshot, &touched);
+    }
+
+    /// What became of each UDP service port that changed since the last call. To be asked for
+    /// when it is in the maps (CT-08).
+    pub fn take_datagrams(&mut self) -> Vec<stale::Update> {
+        let names = std::mem::take(&mut self.datagrams).into_iter();
+        names.map(|name| (name.clone(), Served::of(&self.desired, &name))).collect()
     }
 
     /// Makes the maps equal to what was taken up. Where all is as it should be, nothing is

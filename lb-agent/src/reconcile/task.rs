@@ -22,7 +22,7 @@ use crate::{
         health::Pulse,
         metrics::{Fill, SyncMetrics},
     },
-    plan::health_checks::HealthChecks,
+    plan::{health_checks::HealthChecks, stale},
     source::chain,
 };
 
@@ -42,10 +42,16 @@ pub struct Reports {
     pub found: watch::Receiver<Vec<Issue>>,
     /// Called with what is ignored, whenever that changes.
     pub issues: IssueSink,
+    /// Called with the UDP service ports that changed, when they are in the maps and the
+    /// programs run.
+    pub datagrams: DatagramSink,
 }
 
 /// Takes the whole list of what is ignored.
 pub type IssueSink = Box<dyn FnMut(&[Issue]) + Send>;
+
+/// Takes what became of UDP service ports. Must not block.
+pub type DatagramSink = Box<dyn FnMut(Vec<stale::Update>) + Send>;
 
 /// When things are due, and what was told last.
 struct Loop {
@@ -103,6 +109,7 @@ pub async fn run<D: Datapath>(
             }
         }
         this.attach(&mut reconciler, &mut attach);
+        this.tell_datagrams(&mut reconciler);
     }
 }
 
@@ -248,6 +255,16 @@ impl Loop {
         });
         if self.attached {
             tracing::info!("ready: sockets on this node get what the cluster says");
+        }
+    }
+
+    /// Tells what became of UDP service ports, once new sockets get it (CT-08).
+    fn tell_datagrams<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
+        if self.attached && self.failures == 0 {
+            let updates = reconciler.take_datagrams();
+            if !updates.is_empty() {
+                (self.reports.datagrams)(updates);
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
 use lb_common::protocol::Protocol;
 
 /// A Service on 10.96.`number`.1:80.
-fn service(number: u8) -> Change {
+pub(super) fn service(number: u8) -> Change {
     let name = ObjectName::new("default", format!("web-{number}"));
     let port = ServicePort {
         name: "http".into(),

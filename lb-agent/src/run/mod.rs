@@ -9,7 +9,12 @@
 mod servers;
 pub mod state;
 
-use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use lb_common::maps::Capacities;
 use tokio::{
@@ -40,6 +45,7 @@ use crate::{
     },
     plan::health_checks::HealthChecks,
     reconcile::{self, Reconciler, Reports},
+    sockets::Sweeper,
     source,
 };
 
@@ -113,7 +119,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let cgroup_root = cgroup_root_of(cgroup_root, allow.nested_cgroup)?;
     let options = Options {
         bpf_root: bpf_root.clone(),
-        cgroup_root,
+        cgroup_root: cgroup_root.clone(),
         allow_foreign: allow.foreign_programs,
         limits,
     };
@@ -129,14 +135,21 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let sources = Sources { health, metrics, configz, checks, finder, unrestricted };
     let servers = servers::start(binds, sources, &stop).await?;
 
-    let issues = Box::new(move |issues: &[Issue]| {
-        if let Err(error) = state::write_issues(&bpf_root, issues) {
-            tracing::warn!(%error, "show services will not have what is ignored");
-        }
-    });
+    let sweeper = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone());
+    let datagrams =
+        sweeper.start().map_err(|source| RunError::Process { what: "start a thread", source })?;
+    let issues = Box::new(move |issues: &[Issue]| keep_issues(&bpf_root, issues));
     let backlog = Backlog::new(page.proxy.clone(), started);
-    let reports =
-        Reports { pulse, metrics: page.sync.clone(), backlog, fills, health_checks, found, issues };
+    let reports = Reports {
+        pulse,
+        metrics: page.sync.clone(),
+        backlog,
+        fills,
+        health_checks,
+        found,
+        issues,
+        datagrams,
+    };
     let source::Feed { changes, tasks: mut sources, .. } = feed;
     let reconcile = reconcile::run(Reconciler::new(kernel), changes, reports, attach);
     tokio::select! {
@@ -148,6 +161,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
     servers.wait().await;
     tracing::info!("stopped; the kernel programs go on");
     Ok(())
+}
+
+/// Leaves what is ignored for `show`.
+fn keep_issues(bpf_root: &Path, issues: &[Issue]) {
+    if let Err(error) = state::write_issues(bpf_root, issues) {
+        tracing::warn!(%error, "show services will not have what is ignored");
+    }
 }
 
 /// Attaches the programs and sees that they do their work.

@@ -10,7 +10,7 @@ use aya::{programs::ProgramType, sys::is_program_supported};
 
 use crate::datapath::{
     cgroup::{self, Cgroup},
-    load, probe, syscall,
+    diag, load, probe, syscall,
 };
 
 /// One requirement, and how this node meets it.
@@ -69,7 +69,7 @@ impl fmt::Display for Requirement {
 pub fn requirements(bpf_root: &Path, cgroup_root: Option<&Path>) -> Vec<Requirement> {
     let mut found = vec![capabilities(), kernel()];
     found.extend(programs());
-    found.extend([set_retval(), mptcp(), namespace_cookie(), grace(), btf(), jit()]);
+    found.extend([set_retval(), mptcp(), namespace_cookie(), destroy(), grace(), btf(), jit()]);
     found.push(bpf_file_system(bpf_root));
     let (mount, root) = cgroup_mount(cgroup_root);
     found.push(mount);
@@ -183,6 +183,22 @@ fn namespace_cookie() -> Requirement {
             "update to Linux 5.14 or later".to_owned(),
         ),
     }
+}
+
+/// CT-01: by a socket of our own.
+fn destroy() -> Requirement {
+    let name = "SOCK_DESTROY";
+    let error = match diag::probe() {
+        Ok(()) => return ok(name, "the kernel disconnects UDP sockets".to_owned()),
+        Err(error) => error,
+    };
+    let mend = match error.kind() {
+        io::ErrorKind::Unsupported => "use a kernel with CONFIG_INET_DIAG_DESTROY",
+        io::ErrorKind::NotFound => "run: modprobe udp_diag",
+        _ => "run as root",
+    };
+    let lost = "connected UDP sockets stay with backends that are gone";
+    degraded(name, error.to_string(), lost, mend.to_owned())
 }
 
 fn grace() -> Requirement {

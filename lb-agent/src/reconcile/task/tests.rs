@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use lb_common::maps::Capacities;
+use lb_common::{maps::Capacities, protocol::Protocol};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -12,7 +12,7 @@ use crate::{
     model::{ObjectName, change::Object},
     observe::{health::Health, metrics::ProxyMetrics},
     plan::{op::Op, tables::Tables},
-    reconcile::tests::cluster,
+    reconcile::tests::{cluster, service, slice},
 };
 
 /// Maps that the test sees too.
@@ -56,6 +56,8 @@ struct Bed {
     attached: Arc<Mutex<u32>>,
     /// What was last told to be ignored.
     issues: Arc<Mutex<Vec<String>>>,
+    /// UDP service ports that were told of, by batch.
+    datagrams: Arc<Mutex<Vec<usize>>>,
     task: JoinHandle<()>,
 }
 
@@ -69,6 +71,8 @@ impl Bed {
         let issues = Arc::new(Mutex::new(Vec::new()));
         let told = issues.clone();
         let (finder, found) = watch::channel(Vec::new());
+        let datagrams = Arc::new(Mutex::new(Vec::new()));
+        let udp = datagrams.clone();
         let reports = Reports {
             pulse: sender,
             metrics: metrics.clone(),
@@ -79,6 +83,7 @@ impl Bed {
             issues: Box::new(move |issues| {
                 *told.lock().unwrap() = issues.iter().map(ToString::to_string).collect();
             }),
+            datagrams: Box::new(move |updates| udp.lock().unwrap().push(updates.len())),
         };
         let attached = Arc::new(Mutex::new(0));
         let tries = attached.clone();
@@ -89,7 +94,7 @@ impl Bed {
         };
         let reconciler = Reconciler::new(maps.clone());
         let task = tokio::spawn(run(reconciler, receiver, reports, attach));
-        Self { finder, maps, changes, pulse, metrics, attached, issues, task }
+        Self { finder, maps, changes, pulse, metrics, attached, issues, datagrams, task }
     }
 
     async fn send(&self, changes: Vec<Change>) {
@@ -115,6 +120,44 @@ fn gone(number: u8) -> Change {
     Change::Service(Object::gone(ObjectName::new("default", format!("web-{number}"))))
 }
 
+/// CT-08: sockets are disconnected when new ones get what is new: not before the programs
+/// run, nor while a change is not in the maps.
+#[tokio::test(start_paused = true)]
+async fn ct_08_udp_ports_are_told_when_they_are_in_the_maps() {
+    let bed = Bed::start(Fake::new(1), 1);
+    let told = || bed.datagrams.lock().unwrap().clone();
+    let [before, after] = [1, 2].map(dns);
+    bed.send(before).await;
+    assert_eq!(told(), [0; 0], "attaching failed");
+    pass(60_000).await;
+    assert_eq!(told(), [1]);
+    bed.maps.lock().faults_percent = 100;
+    bed.send(after).await;
+    assert_eq!((told().len(), bed.frontends()), (1, 1));
+    bed.maps.lock().faults_percent = 0;
+    pass(20_000).await;
+    assert_eq!(told(), [1, 1]);
+    bed.send(vec![gone(1)]).await;
+    assert_eq!(told(), [1, 1, 1]);
+}
+
+/// A Service as a UDP one with an endpoint.
+fn dns(number: u8) -> Vec<Change> {
+    let mut changes = vec![service(number), slice(number, 1)];
+    for change in &mut changes {
+        match change {
+            Change::Service(Object { value: Some(service), .. }) => {
+                service.ports[0].protocol = Protocol::UDP;
+            }
+            Change::Slice(Object { value: Some(slice), .. }) => {
+                slice.ports[0].protocol = Protocol::UDP;
+            }
+            other => panic!("{other:?} is neither Service nor slice"),
+        }
+    }
+    changes
+}
+
 #[tokio::test(start_paused = true)]
 async fn syn_01_nothing_is_written_or_attached_before_the_first_list_and_then_it_is_ready() {
     let bed = Bed::start(Fake::new(1), 0);
@@ -138,7 +181,7 @@ async fn leftovers_go_when_it_is_quiet_and_at_the_latest_after_a_second() {
     assert_eq!(bed.names(), 2);
     bed.send(vec![gone(2)]).await;
     for round in 0..60_u8 {
-        bed.send(vec![super::super::tests::slice(3, round % 5)]).await;
+        bed.send(vec![slice(3, round % 5)]).await;
         pass(20).await;
     }
     assert_eq!(bed.names(), 1, "changes never paused");
@@ -212,7 +255,7 @@ async fn syn_06_what_others_break_is_mended_even_if_changes_never_pause() {
     bed.send(cluster(3, 2)).await;
     bed.maps.lock().tables.frontends4.clear();
     for round in 0..40_u8 {
-        bed.send(vec![super::super::tests::slice(3, round % 5)]).await;
+        bed.send(vec![slice(3, round % 5)]).await;
         pass(1_000).await;
     }
     assert_eq!(bed.frontends(), 3);

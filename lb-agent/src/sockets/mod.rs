@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! UDP sockets that must look for another backend: found after a change, and disconnected.
+//!
+//! ```text
+//! reconcile ─► Ledger ─► Search ─► SOCKETS ─► namespaces ─► sock_diag ─► SOCK_DESTROY
+//! ```
+//!
+//! An unconnected socket chooses anew at its next datagram. A connected one never asks again:
+//! no hook runs when it sends. It gets ECONNABORTED here, and connects again.
+//!
+//! Invariant: a socket is disconnected only if its cookie and its peer are those of a record
+//! that our programs wrote, or if its peer is a frontend, which no translated socket has. All
+//! of it runs on a thread of its own, and the reconcile loop never waits for it.
+
+mod sweep;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    model::Family,
+    observe::metrics::ProxyMetrics,
+    plan::stale::{Ledger, Search, Update},
+    reconcile::DatagramSink,
+};
+
+/// Looks for UDP sockets whose peer has gone.
+#[derive(Debug)]
+pub struct Sweeper {
+    /// Where the maps are pinned.
+    bpf_root: PathBuf,
+    /// The cgroup whose sockets are balanced.
+    cgroup_root: PathBuf,
+    metrics: ProxyMetrics,
+    ledger: Ledger,
+    /// What is still to be looked for.
+    search: Search,
+    /// Searches that may still follow because of it.
+    tries: usize,
+    /// Sockets that are to be disconnected and were not found yet.
+    pending: sweep::Known,
+}
+
+impl Sweeper {
+    /// For the sockets below a cgroup.
+    pub fn new(bpf_root: PathBuf, cgroup_root: PathBuf, metrics: ProxyMetrics) -> Self {
+        Self {
+            bpf_root,
+            cgroup_root,
+            metrics,
+            ledger: Ledger::default(),
+            search: Search::default(),
+            tries: 0,
+            pending: sweep::Known::default(),
+        }
+    }
+
+    /// Starts the thread, which ends when what it is told through is dropped.
+    pub fn start(mut self) -> io::Result<DatagramSink> {
+        let (sender, updates) = mpsc::channel();
+        thread::Builder::new().name("sockets".to_owned()).spawn(move || self.run(&updates))?;
+        Ok(Box::new(move |batch| {
+            if sender.send(batch).is_err() {
+                tracing::error!("the thread that disconnects UDP sockets has ended");
+            }
+        }))
+    }
+
+    fn run(&mut self, updates: &Receiver<Vec<Update>>) {
+        while let Some(batches) = self.wait(updates) {
+            for update in batches.into_iter().flatten() {
+                let before = self.search.is_empty();
+                self.ledger.update(update, &mut self.search);
+                if before && !self.search.is_empty() {
+                    self.tries = TRIES;
+                }
+            }
+            if self.search.is_empty() {
+                continue;
+            }
+            let started = Instant::now();
+            self.sweep(started);
+            // However many changes come: a fifth of a processor at most.
+            thread::sleep((started.elapsed() * 4).max(PAUSE));
+        }
+    }
+
+    /// What came since the last time; `None` when nothing more will. Waits only so long for
+    /// it if there is something to look for again.
+    fn wait(&self, updates: &Receiver<Vec<Update>>) -> Option<Vec<Vec<Update>>> {
+        let first = if self.search.is_empty() {
+            updates.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            updates.recv_timeout(AGAIN)
+        };
+        match first {
+            Ok(first) => Some([first].into_iter().chain(updates.try_iter()).collect()),
+            Err(RecvTimeoutError::Timeout) => Some(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Looks once. A socket that had asked a program but was not connected yet when it was
+    /// looked at is found at the next try.
+    fn sweep(&mut self, started: Instant) {
+        self.tries = self.tries.saturating_sub(1);
+        let found = sweep::sweep(
+            &self.bpf_root,
+            &self.cgroup_root,
+            &self.ledger,
+            &self.search,
+            &mut self.pending,
+        );
+        let is_done = match found {
+            Ok(found) => {
+                for (family, disconnected) in [(Family::V4, found.v4), (Family::V6, found.v6)] {
+                    self.metrics.reconciled(family, started.elapsed(), disconnected);
+                }
+                if found.v4 + found.v6 > 0 {
+                    let (v4, v6, namespaces) = (found.v4, found.v6, found.namespaces);
+                    tracing::info!(v4, v6, namespaces, "disconnected UDP sockets");
+                }
+                self.pending.is_empty() && !(self.search.is_first && self.tries == TRIES - 1)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "UDP sockets may stay with backends that are gone");
+                false
+            }
+        };
+        if is_done || self.tries == 0 {
+            self.search = Search::default();
+            self.pending.clear();
+        }
+    }
+}
+
+/// Searches for the same reason: for two seconds.
+const TRIES: usize = 6;
+/// Between them.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Between any two.
+const PAUSE: Duration = Duration::from_millis(100);
