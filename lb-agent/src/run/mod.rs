@@ -139,6 +139,72 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let datagrams =
         sweeper.start().map_err(|source| RunError::Process { what: "start a thread", source })?;
     let issues = Box::new(move |issues: &[Issue]| keep_issues(&bpf_root, issues));
+    let backlog = Backlog::new(page.proxy.clone(), started);
+    let reports = Reports {
+        pulse,
+        metrics: page.sync.clone(),
+        backlog,
+        fills,
+        health_checks,
+        found,
+        issues,
+        datagrams,
+    };
+    let source::Feed { changes, tasks: mut sources, .. } = feed;
+    let reconcile = reconcile::run(Reconciler::new(kernel), changes, reports, attach);
+    tokio::select! {
+        () = reconcile => {}
+        () = stop.cancelled() => {}
+    }
+    stop.cancel();
+    sources.shutdown().await;
+    servers.wait().await;
+    tracing::info!("stopped; the kernel programs go on");
+    Ok(())
+}
+
+/// Leaves what is ignored for `show`.
+fn keep_issues(bpf_root: &Path, issues: &[Issue]) {
+    if let Err(error) = state::write_issues(bpf_root, issues) {
+        tracing::warn!(%error, "show services will not have what is ignored");
+    }
+}
+
+/// Attaches the programs and sees that they do their work.
+fn attach(kernel: &mut Kernel) -> Result<(), String> {
+    kernel.attach().map_err(|error| error.to_string())?;
+    #[cfg(feature = "trace-datapath")]
+    crate::datapath::trace::follow(kernel).map_err(|error| error.to_string())?;
+    task::block_in_place(|| selftest::run(kernel)).map_err(|error| error.to_string())?;
+    // Every object of the cluster has passed through the heap by now.
+    syscall::trim_heap();
+    Ok(())
+}
+
+/// The cgroup that programs attach to, which must be the root unless somebody insists.
+fn cgroup_root_of(given: Option<PathBuf>, allow_nested: bool) -> Result<PathBuf, RunError> {
+    let found = |source| RunError::Process { what: "read /proc/self/mountinfo", source };
+    let path = match given {
+        Some(path) => path,
+        None => cgroup::find_mount().map_err(found)?.ok_or(RunError::NoCgroup)?,
+    };
+    let nested = cgroup::Cgroup::open(&path).is_ok_and(|cgroup| !cgroup.is_real_root());
+    if nested && !allow_nested {
+        return Err(RunError::NestedCgroup { path });
+    }
+    Ok(path)
+}
+
+/// Cancels when the process is asked to end.
+fn end_on_signal(stop: &CancellationToken) -> Result<(), RunError> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let stop = stop.clone();
+        let mut signal = signal(kind)
+            .map_err(|source| RunError::Process { what: "wait for signals", source })?;
+        tokio::spawn(async move {
+            signal.recv().await;
+            stop.cancel();
+        });
     }
     Ok(())
 }
