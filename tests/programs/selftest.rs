@@ -11,6 +11,9 @@ use lb_agent::datapath::{
     selftest::{self, SelfTestError},
 };
 
+use lb_agent::plan::op::Op;
+use lb_common::service::{Service, ServiceFlags};
+
 use crate::bed::{Bed, SMALL};
 
 fn run(bed: &Bed, agent: &mut Kernel) -> Result<(), SelfTestError> {
@@ -27,6 +30,20 @@ fn the_canary_is_reached_and_leaves_no_trace() {
     assert_eq!(agent.dump().unwrap(), before);
     assert_eq!(agent.load(SMALL.backends - 1), 0);
     assert_eq!(agent.writes(), 0, "the canary is no change");
+}
+
+#[test]
+fn the_canary_of_an_agent_that_was_killed_is_in_nobodys_way() {
+    let bed = Bed::new();
+    let mut agent = bed.open().unwrap();
+    agent.attach().unwrap();
+    run(&bed, &mut agent).unwrap();
+    let before = agent.dump().unwrap();
+    let last = SMALL.services - 1;
+    let left = Service { flags: ServiceFlags::LOCAL.bits(), ..Service::default() };
+    agent.apply(&[Op::Service { index: last, record: Box::new(left) }]).unwrap();
+    run(&bed, &mut agent).unwrap();
+    assert_eq!(agent.dump().unwrap(), before);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod churn;
 mod crash;
 mod full;
+mod growth;
 mod pins;
 mod roots;
 mod upgrade;
