@@ -10,6 +10,7 @@ mod servers;
 pub mod state;
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -103,16 +104,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()
-        .map_err(|source| RunError::Process { what: "start threads", source })?;
+        .map_err(failed("start threads"))?;
     runtime.block_on(serve(config))
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
     let started = SystemTime::now();
     let Config { source, bpf_root, cgroup_root, allow, limits, binds, configz } = config;
-    let unrestricted =
-        Family::ALL.into_iter().filter(|family| source.node_ports.is_unrestricted(*family));
-    let unrestricted = unrestricted.collect();
+    let unrestricted = unrestricted(&source);
     let stop = CancellationToken::new();
     end_on_signal(&stop)?;
     let feed = source::start(source).await?;
@@ -135,9 +134,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let sources = Sources { health, metrics, configz, checks, finder, unrestricted };
     let servers = servers::start(binds, sources, &stop).await?;
 
-    let sweeper = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone());
-    let datagrams =
-        sweeper.start().map_err(|source| RunError::Process { what: "start a thread", source })?;
+    let datagrams = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone()).start();
+    let datagrams = datagrams.map_err(failed("start a thread"))?;
     let issues = Box::new(move |issues: &[Issue]| keep_issues(&bpf_root, issues));
     let backlog = Backlog::new(page.proxy.clone(), started);
     let reports = Reports {
@@ -163,6 +161,16 @@ async fn serve(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
+/// The families whose NodePorts answer on every address of the node.
+fn unrestricted(source: &source::Config) -> BTreeSet<Family> {
+    Family::ALL.into_iter().filter(|family| source.node_ports.is_unrestricted(*family)).collect()
+}
+
+/// Names what the process could not do.
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::Process { what, source }
+}
+
 /// Leaves what is ignored for `show`.
 fn keep_issues(bpf_root: &Path, issues: &[Issue]) {
     if let Err(error) = state::write_issues(bpf_root, issues) {
@@ -183,7 +191,7 @@ fn attach(kernel: &mut Kernel) -> Result<(), String> {
 
 /// The cgroup that programs attach to, which must be the root unless somebody insists.
 fn cgroup_root_of(given: Option<PathBuf>, allow_nested: bool) -> Result<PathBuf, RunError> {
-    let found = |source| RunError::Process { what: "read /proc/self/mountinfo", source };
+    let found = failed("read /proc/self/mountinfo");
     let path = match given {
         Some(path) => path,
         None => cgroup::find_mount().map_err(found)?.ok_or(RunError::NoCgroup)?,
@@ -199,8 +207,7 @@ fn cgroup_root_of(given: Option<PathBuf>, allow_nested: bool) -> Result<PathBuf,
 fn end_on_signal(stop: &CancellationToken) -> Result<(), RunError> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let stop = stop.clone();
-        let mut signal = signal(kind)
-            .map_err(|source| RunError::Process { what: "wait for signals", source })?;
+        let mut signal = signal(kind).map_err(failed("wait for signals"))?;
         tokio::spawn(async move {
             signal.recv().await;
             stop.cancel();
