@@ -88,6 +88,7 @@ fn delete_everything(reconciler: &mut Reconciler<Fake>, case: &Path) {
     let left = show::text(tables);
     assert_eq!(left, show::text(&Tables::default()), "{}: left behind", case.display());
     assert!(tables.names.is_empty() && tables.members.is_empty(), "{}", case.display());
+    assert!(tables.source_ranges.is_empty(), "{}", case.display());
 }
 
 /// The addresses on which NodePorts answer: the Node's own, and 127.0.0.1.

@@ -49,7 +49,7 @@ pub struct Allow {
 /// The most entries that one kind of map may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// FRONTENDS4 and FRONTENDS6; SERVICES and NAMES; SLOTS; BACKENDS and MEMBERS.
+    /// FRONTENDS4 and FRONTENDS6; SERVICES and NAMES; SLOTS; BACKENDS and MEMBERS; SOURCE_RANGES.
     field: fn(&mut Capacities) -> &mut u32,
     /// How many; a power of two.
     entries: u32,
@@ -59,7 +59,9 @@ pub struct Limit {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LimitError {
     /// No such size.
-    #[error("{0:?} is not frontends, services, slots or backends, followed by =NUMBER")]
+    #[error(
+        "{0:?} is not frontends, services, slots, backends or source-ranges, followed by =NUMBER"
+    )]
     Name(String),
     /// No such number.
     #[error("{0:?} is not a number of at least {least}", least = Limit::LEAST)]
@@ -100,6 +102,7 @@ impl FromStr for Limit {
             "services" => |sizes| &mut sizes.services,
             "slots" => |sizes| &mut sizes.slots,
             "backends" => |sizes| &mut sizes.backends,
+            "source-ranges" => |sizes| &mut sizes.source_ranges,
             _ => return Err(LimitError::Name(text.to_owned())),
         };
         let entries = number.parse::<u32>().ok().filter(|entries| *entries >= Self::LEAST);

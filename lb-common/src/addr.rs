@@ -24,6 +24,12 @@ impl Addr {
     /// All zero: no address.
     pub const ZERO: Self = Self { octets: [0; 16] };
 
+    /// Bits of an address.
+    pub const BITS: u32 = 128;
+
+    /// Bits of an address that are no IPv4 address's own: the mapping's.
+    pub const V4_BITS: u32 = 96;
+
     /// From an IPv4 address.
     #[inline(always)]
     pub const fn from_v4(address: Be32) -> Self {

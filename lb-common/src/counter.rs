@@ -47,6 +47,12 @@ counters! {
     RefusedNoEndpoints = "refused_no_endpoints",
     /// The traffic policy is Local and this node has no endpoint; the client gets no answer.
     DroppedNoLocalEndpoints = "dropped_no_local_endpoints",
+    /// The client is outside of every one of the Service's loadBalancerSourceRanges; it gets no answer.
+    DroppedSourceRange = "dropped_source_range",
+    /// The address is a ClusterIP, but not with this port and protocol; the client gets ECONNREFUSED.
+    RefusedUnknownPort = "refused_unknown_port",
+    /// The address is in a ServiceCIDR, but no Service has it; the client gets no answer.
+    DroppedFreeAddress = "dropped_free_address",
     /// A map entry names another one that is not there; the client gets ECONNREFUSED.
     RefusedInconsistent = "refused_inconsistent",
     /// A backend was picked from the set.

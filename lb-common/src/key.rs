@@ -59,6 +59,18 @@ impl FrontendKey4 {
         Self { address, port, protocol, _pad: 0 }
     }
 
+    /// The key that says that an address is a ClusterIP, whatever the port: no client can
+    /// dial it (CIP-04).
+    #[inline(always)]
+    pub const fn any_port(address: Be32) -> Self {
+        Self::new(address, Be16::ZERO, Protocol::NONE)
+    }
+
+    /// Whether it is one of [`any_port`](Self::any_port).
+    pub fn is_any_port(&self) -> bool {
+        *self == Self::any_port(self.address)
+    }
+
     /// A cheap hash of the key; two keys that meet in one recycled element rarely share it.
     #[inline(always)]
     pub const fn tag(&self) -> u32 {
@@ -71,6 +83,17 @@ impl FrontendKey6 {
     #[inline(always)]
     pub const fn new(address: Addr, port: Be16, protocol: Protocol) -> Self {
         Self { address, port, protocol, _pad: 0 }
+    }
+
+    /// As [`FrontendKey4::any_port`].
+    #[inline(always)]
+    pub const fn any_port(address: Addr) -> Self {
+        Self::new(address, Be16::ZERO, Protocol::NONE)
+    }
+
+    /// Whether it is one of [`any_port`](Self::any_port).
+    pub fn is_any_port(&self) -> bool {
+        *self == Self::any_port(self.address)
     }
 
     /// A cheap hash of the key; two keys that meet in one recycled element rarely share it.

@@ -14,6 +14,8 @@ use crate::{
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::NodePort,
     name::ServiceName,
+    namespace::NamespaceLayout,
+    range::{Admission, CidrKey, CidrRule, Guard, RangeKey},
     service::{Service, SetWord},
     slot::Slot,
     socket::{Dialled, OverKey, SocketRecord},
@@ -54,6 +56,12 @@ layout! {
     AffinityPin: 16, 8, { backend: 0, generation: 4, last_seen_ns: 8 };
     MemberKey: 8, 4, { service_id: 0, backend: 4 };
     Member: 8, 8, { inside: 0, outside: 4 };
+    RangeKey: 24, 4, { prefix_len: 0, guard: 4 };
+    Guard: 20, 4, { service_id: 0, address: 4 };
+    Admission: 4, 4, { reason: 0 };
+    CidrKey: 20, 4, { prefix_len: 0, address: 4 };
+    CidrRule: 4, 4, { rule: 0 };
+    NamespaceLayout: 64, 4, { socket_net: 0, device_ipv6: 24, ipv6_flags: 56 };
     ServiceName: 192, 1, { text: 0 };
     Config: 64, 8, { bypassed_namespaces: 0 };
 }

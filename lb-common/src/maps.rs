@@ -34,6 +34,12 @@ pub const AFFINITY: &str = "AFFINITY";
 /// Who may be pinned to: hash of [`MemberKey`](crate::affinity::MemberKey) to
 /// [`Member`](crate::affinity::Member).
 pub const MEMBERS: &str = "MEMBERS";
+/// Who may reach load balancer addresses: trie of [`RangeKey`](crate::range::RangeKey) to
+/// [`Admission`](crate::range::Admission).
+pub const SOURCE_RANGES: &str = "SOURCE_RANGES";
+/// Where ClusterIPs are: trie of [`CidrKey`](crate::range::CidrKey) to
+/// [`CidrRule`](crate::range::CidrRule).
+pub const SERVICE_CIDRS: &str = "SERVICE_CIDRS";
 /// Names of service ids: hash of u32 to [`ServiceName`](crate::name::ServiceName).
 pub const NAMES: &str = "NAMES";
 /// Network namespaces to leave alone: hash of a namespace cookie (u64) to a u32 that is 1.
@@ -65,6 +71,8 @@ pub struct Capacities {
     pub slots: u32,
     /// BACKENDS, BACKEND_LOAD and MEMBERS.
     pub backends: u32,
+    /// SOURCE_RANGES.
+    pub source_ranges: u32,
     /// SOCKETS; its mask is one less.
     pub sockets: u32,
     /// SOCKETS_OVER.
@@ -80,6 +88,7 @@ impl Capacities {
         services: 1 << 14,
         slots: 1 << 17,
         backends: 1 << 16,
+        source_ranges: 1 << 14,
         sockets: 1 << 17,
         sockets_over: 1 << 14,
         affinity: 1 << 16,
@@ -91,6 +100,7 @@ impl Capacities {
         services: 1 << 30,
         slots: 1 << 30,
         backends: 1 << 30,
+        source_ranges: 1 << 30,
         sockets: 1 << 30,
         sockets_over: 1 << 30,
         affinity: 1 << 30,
@@ -101,6 +111,8 @@ impl Capacities {
 pub const NODEPORTS_LEN: u32 = 3 << 16;
 /// Entries of NODE_ADDRS.
 pub const NODE_ADDRS_LEN: u32 = 1024;
+/// Entries of SERVICE_CIDRS.
+pub const SERVICE_CIDRS_LEN: u32 = 1024;
 /// Entries of BYPASS.
 pub const BYPASS_LEN: u32 = 4096;
 

@@ -20,6 +20,8 @@ impl Protocol {
     pub const UDP: Self = Self::from_number(17);
     /// SCTP.
     pub const SCTP: Self = Self::from_number(132);
+    /// No protocol of a Service; in IPv6 the number of an option header (RFC 8200).
+    pub const NONE: Self = Self::from_number(0);
 
     /// From the number in an IP header.
     #[inline(always)]

@@ -82,8 +82,11 @@ bitflags! {
         const KIND = 0b11;
         /// sessionAffinity is ClientIP: consult AFFINITY before picking.
         const AFFINITY = 1 << 2;
-        /// loadBalancerSourceRanges apply: consult SOURCE_RANGES first.
+        /// loadBalancerSourceRanges apply: consult SOURCE_RANGES first (LB-06). Of records of
+        /// load balancer addresses only (LB-10).
         const SOURCE_RANGES = 1 << 3;
+        /// What most records have not: one test tells that there is nothing more to do.
+        const SELDOM = Self::AFFINITY.bits() | Self::SOURCE_RANGES.bits();
         /// The record's backends are IPv6.
         const IPV6 = 1 << 4;
         /// internalTrafficPolicy (of a ClusterIP) or externalTrafficPolicy (of the

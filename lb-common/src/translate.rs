@@ -12,10 +12,13 @@ use crate::{
     counter::Counter,
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     pick::pick,
+    range::{Admission, CidrKey, CidrRule, RangeKey},
     service::{Empty, ServiceFlags, SetWord},
     slot::Slot,
     verdict::{Target, Verdict},
 };
+
+mod guard;
 
 /// What a client dialled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +73,10 @@ pub trait Maps {
     fn set_pin(&self, key: &AffinityKey, pin: AffinityPin) -> bool;
     /// MEMBERS.
     fn member(&self, key: &MemberKey) -> Option<Member>;
+    /// SOURCE_RANGES: the longest range that holds a client.
+    fn admission(&self, client: &RangeKey) -> Option<Admission>;
+    /// SERVICE_CIDRS: the longest prefix that holds an address.
+    fn cidr_rule(&self, address: &CidrKey) -> Option<CidrRule>;
     /// Counts something that happens beside the verdict.
     fn count(&self, counter: Counter);
 }
@@ -83,6 +90,11 @@ pub trait Client {
     fn on_host(&self) -> bool;
     /// Who the client is, for affinity (SOC-07).
     fn identity(&self) -> Addr;
+    /// Whether every address of a family that the flow may come from passes the test, and
+    /// there is one: the address that the socket is bound to; else
+    /// [`Guard::NODE`](crate::range::Guard::NODE) of a process of the node, and each address
+    /// of a pod's namespace.
+    fn comes_from(&self, ipv6: bool, test: impl Fn(Addr) -> bool) -> bool;
     /// 32 random bits.
     fn entropy(&self) -> u32;
     /// CLOCK_MONOTONIC in nanoseconds.
@@ -94,13 +106,19 @@ pub trait Client {
 pub fn translate(maps: &impl Maps, client: &impl Client, destination: &Destination) -> Verdict {
     let index = match find_service(maps, client, destination) {
         Ok(index) => index,
-        Err(reason) => return Verdict::Pass(reason),
+        Err(reason) => return guard::without_service(maps, destination, reason),
     };
     let Some(service) = maps.service(index, client.scope()) else {
         return Verdict::Refuse(Counter::RefusedInconsistent);
     };
-    if service.flags.contains(ServiceFlags::AFFINITY) {
-        return translate_pinned(maps, client, &service);
+    if service.flags.intersects(ServiceFlags::SELDOM) {
+        // Before the set is looked at: a blocked client learns nothing of it (LB-11).
+        if !guard::admits(maps, client, &service) {
+            return Verdict::Drop(Counter::DroppedSourceRange);
+        }
+        if service.flags.contains(ServiceFlags::AFFINITY) {
+            return translate_pinned(maps, client, &service);
+        }
     }
     match fresh(maps, client, &service) {
         Ok(target) => Verdict::Translate(target, Counter::Translated),

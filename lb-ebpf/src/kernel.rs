@@ -15,6 +15,8 @@ use lb_common::{
     backend::{BackendFlags, Life},
     be::{Be16, Be32},
     key::FrontendValue,
+    namespace::NamespaceLayout,
+    range::{Admission, CidrRule},
     service::{ServiceFlags, SetWord},
 };
 
@@ -103,6 +105,7 @@ fields! {
     u8: u8, u32: u32, u64: u64,
     Addr: [u64; 2], Be16: u16, Be32: u32,
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
+    Admission: u32, CidrRule: u32,
 }
 
 /// A read-only global that the agent sets before it loads the program. The verifier
@@ -123,6 +126,36 @@ impl Global {
         // after the compiler has seen the initial value.
         unsafe { (&raw const self.0).read_volatile() }
     }
+}
+
+/// Offsets in the kernel's own structures, set by the agent.
+#[repr(transparent)]
+pub(crate) struct Offsets(NamespaceLayout);
+
+impl Offsets {
+    /// The offset that is in the field at a byte offset (`offset_of!`) of the layout.
+    #[inline(always)]
+    pub(crate) fn load<const FIELD: usize>(&self) -> u64 {
+        const { assert!(FIELD + size_of::<u32>() <= size_of::<NamespaceLayout>()) };
+        let field = (&raw const self.0).cast::<u32>().wrapping_byte_add(FIELD);
+        // SAFETY: inside of the static, as just checked; volatile, as in `Global::load`.
+        u64::from(unsafe { field.read_volatile() })
+    }
+}
+
+/// The number that a kernel pointer is. Arithmetic on a socket's pointer is forbidden; on
+/// what a read of the kernel's memory returned it is not.
+#[inline(always)]
+pub(crate) fn address_of(pointer: *mut c_void) -> Option<u64> {
+    read::<u64>((&raw const pointer).addr() as u64)
+}
+
+/// Reads the kernel's memory; `None` for an address where there is none.
+#[inline(always)]
+pub(crate) fn read<T: Pod>(address: u64) -> Option<T> {
+    let from = core::ptr::with_exposed_provenance::<T>(address as usize);
+    // SAFETY: the helper checks the address, and any bytes are a `T`.
+    unsafe { helpers::bpf_probe_read_kernel(from) }.ok()
 }
 
 /// The socket's cookie: unique as long as the node runs, never 0.
@@ -174,6 +207,10 @@ pub(crate) fn now_ns() -> u64 {
     // SAFETY: as above.
     unsafe { helpers::bpf_ktime_get_ns() }
 }
+
+/// Where namespaces keep their addresses, set by the agent; unknown until then.
+#[unsafe(no_mangle)]
+pub(crate) static NAMESPACE_LAYOUT: Offsets = Offsets(bytemuck::must_cast([0_u32; 16]));
 
 /// 1 if the kernel has bpf_set_retval (Linux 5.18), set by the agent.
 #[unsafe(no_mangle)]

@@ -8,7 +8,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
     macros::btf_map,
 };
 use lb_common::{
@@ -19,8 +19,12 @@ use lb_common::{
     config::Config,
     counter::Counter,
     key::{FrontendKey4, FrontendKey6, FrontendValue},
-    maps::{BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, node_port_index},
+    maps::{
+        BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, SERVICE_CIDRS_LEN,
+        node_port_index,
+    },
     name::ServiceName,
+    range::{Admission, CidrKey, CidrRule, Guard, RangeKey},
     service::{Service, ServiceFlags, SetWord},
     slot::Slot,
     socket::{OverKey, SocketRecord},
@@ -81,6 +85,15 @@ static AFFINITY: LruHashMap<AffinityKey, AffinityPin, { CAPACITY.affinity as usi
 /// Which backends a pin may name.
 #[btf_map]
 static MEMBERS: HashMap<MemberKey, Member, { CAPACITY.backends as usize }, SPARSE> = HashMap::new();
+
+/// Who may reach load balancer addresses.
+#[btf_map]
+static SOURCE_RANGES: LpmTrie<Guard, Admission, { CAPACITY.source_ranges as usize }> =
+    LpmTrie::new();
+
+/// Where ClusterIPs are.
+#[btf_map]
+static SERVICE_CIDRS: LpmTrie<Addr, CidrRule, { SERVICE_CIDRS_LEN as usize }> = LpmTrie::new();
 
 /// Names of service ids: for people, no program reads them.
 #[btf_map]
@@ -272,6 +285,20 @@ impl Maps for KernelMaps {
             inside: member.load::<u32, { offset_of!(Member, inside) }>(),
             outside: member.load::<u32, { offset_of!(Member, outside) }>(),
         })
+    }
+
+    #[inline(always)]
+    fn admission(&self, client: &RangeKey) -> Option<Admission> {
+        let admission = SOURCE_RANGES.get(&Key::new(client.prefix_len, client.guard))?;
+        let admission = Live::new(Some(core::ptr::from_ref(admission).cast_mut()))?;
+        Some(admission.load::<Admission, 0>())
+    }
+
+    #[inline(always)]
+    fn cidr_rule(&self, address: &CidrKey) -> Option<CidrRule> {
+        let rule = SERVICE_CIDRS.get(&Key::new(address.prefix_len, address.address))?;
+        let rule = Live::new(Some(core::ptr::from_ref(rule).cast_mut()))?;
+        Some(rule.load::<CidrRule, 0>())
     }
 
     #[inline(always)]

@@ -89,6 +89,10 @@ impl Client for Record {
         self.identity
     }
 
+    fn comes_from(&self, _: bool, test: impl Fn(Addr) -> bool) -> bool {
+        test(self.identity)
+    }
+
     fn entropy(&self) -> u32 {
         self.entropy
     }
@@ -185,6 +189,9 @@ fn differential_kernel_and_host_agree_on_a_hundred_thousand_flows() {
         Counter::PassRecycled,
         Counter::RefusedNoEndpoints,
         Counter::DroppedNoLocalEndpoints,
+        Counter::DroppedSourceRange,
+        Counter::RefusedUnknownPort,
+        Counter::DroppedFreeAddress,
         Counter::Translated,
         Counter::TranslatedAffinity,
     ] {

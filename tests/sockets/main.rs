@@ -11,6 +11,7 @@ mod counts;
 mod datagrams;
 mod neighbours;
 mod protocols;
+mod ranges;
 mod records;
 mod refusal;
 mod repeat;

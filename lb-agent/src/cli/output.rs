@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
+use lb_common::{addr::Addr, range::RangeKey};
 use serde::Serialize;
 
 /// How rows are printed.
@@ -74,4 +75,15 @@ pub(super) fn render<R: Row>(rows: &[R]) -> String {
     let text = table.to_string();
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
+}
+
+/// A source range as a Service has it.
+pub(super) fn range(range: &RangeKey) -> String {
+    prefix(range.guard.address, range.bits())
+}
+
+/// A prefix; the maps count 96 bits more of an IPv4 one.
+pub(super) fn prefix(address: Addr, bits: u32) -> String {
+    let more = if address.to_v4().is_some() { Addr::V4_BITS } else { 0 };
+    format!("{address}/{}", bits.saturating_sub(more))
 }

@@ -53,8 +53,8 @@ pub(super) struct Args {
     #[arg(long)]
     allow_foreign_programs: bool,
     /// Let maps grow to no more entries than this, to bound their memory: "frontends",
-    /// "services" (a record for each service port, family and type), "slots", "backends"; what
-    /// is beyond waits for room. Larger maps that are pinned stay
+    /// "services" (a record for each service port, family and type), "slots", "backends",
+    /// "source-ranges"; what is beyond waits for room. Larger maps that are pinned stay
     #[arg(long, value_name = "NAME=N,..", value_delimiter = ',')]
     max_entries: Vec<Limit>,
     /// Where NodePorts answer: CIDRs, "primary" (the Node's own address of each family) or

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN};
+use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN, SERVICE_CIDRS_LEN};
 
 use super::{Datapath, Error, Failed, Growth, at_least};
 use crate::plan::{op::Op, tables::Tables};
@@ -74,6 +74,7 @@ impl Fake {
     /// The map that an op needs a system call for, and whether it has room for the op.
     fn system_call(&self, op: &Op) -> Option<(&'static str, bool)> {
         let Tables { frontends4, frontends6, names, members, node_addresses, .. } = &self.tables;
+        let Tables { source_ranges, service_cidrs, .. } = &self.tables;
         let fits = |held: usize, limit: u32| held < limit as usize;
         Some(match op {
             Op::Frontend4 { key, value } => {
@@ -92,28 +93,39 @@ impl Fake {
                 let known = member.is_none() || members.contains_key(key);
                 (maps::MEMBERS, known || fits(members.len(), self.capacities.backends))
             }
+            Op::SourceRange { key, admission } => {
+                let known = admission.is_none() || source_ranges.contains_key(key);
+                let room = fits(source_ranges.len(), self.capacities.source_ranges);
+                (maps::SOURCE_RANGES, known || room)
+            }
+            Op::ServiceCidr { key, rule } => {
+                let known = rule.is_none() || service_cidrs.contains_key(key);
+                (maps::SERVICE_CIDRS, known || fits(service_cidrs.len(), SERVICE_CIDRS_LEN))
+            }
             Op::NodeAddress { address, present } => {
                 let known = !present || node_addresses.contains(address);
                 (maps::NODE_ADDRS, known || fits(node_addresses.len(), NODE_ADDRS_LEN))
             }
+            Op::Grace => ("none", true),
+            _ => return self.past_the_end(op).map(|map| (map, false)),
+        })
+    }
+
+    /// The array that ends before what an op writes.
+    fn past_the_end(&self, op: &Op) -> Option<&'static str> {
+        let (map, end, capacity) = match op {
             Op::Slots { base, slots } => {
-                let end = u64::from(*base) + slots.len() as u64;
-                return (end > u64::from(self.capacities.slots)).then_some((maps::SLOTS, false));
+                (maps::SLOTS, u64::from(*base) + slots.len() as u64, self.capacities.slots)
             }
             Op::Service { index, .. } => {
-                return (*index >= self.capacities.services).then_some((maps::SERVICES, false));
+                (maps::SERVICES, u64::from(*index) + 1, self.capacities.services)
             }
             Op::Backend { index, .. } => {
-                return (*index >= self.capacities.backends).then_some((maps::BACKENDS, false));
+                (maps::BACKENDS, u64::from(*index) + 1, self.capacities.backends)
             }
-            Op::Grace => ("none", true),
-            Op::Life { .. }
-            | Op::BackendFlags { .. }
-            | Op::Rules { .. }
-            | Op::Inside { .. }
-            | Op::Outside { .. }
-            | Op::NodePort { .. } => return None,
-        })
+            _ => return None,
+        };
+        (end > u64::from(capacity)).then_some(map)
     }
 
     fn fail_if_crashed(&self) -> Result<(), Error> {

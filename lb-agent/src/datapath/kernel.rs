@@ -182,6 +182,8 @@ pub fn dump(maps: &Maps) -> Result<Tables, Error> {
         services: Array::from(maps.services.written().as_slice()),
         slots: Array::from(maps.slots.written().as_slice()),
         backends: Array::from(maps.backends.written().as_slice()),
+        source_ranges: read_all(maps.source_ranges.dump(), maps::SOURCE_RANGES)?,
+        service_cidrs: read_all(maps.service_cidrs.dump(), maps::SERVICE_CIDRS)?,
         members: read_all(maps.members.dump(), maps::MEMBERS)?,
         names: names.into_iter().map(|(id, name)| (id, Arc::from(name.as_str()))).collect(),
     })

@@ -11,8 +11,11 @@ use lb_common::{
     config::Config,
     counter::Counter,
     key::{FrontendKey4, FrontendKey6, FrontendValue},
-    maps::{self, BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort},
+    maps::{
+        self, BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, SERVICE_CIDRS_LEN,
+    },
     name::ServiceName,
+    range::{Admission, CidrKey, CidrRule, RangeKey},
     service::Service,
     slot::Slot,
     socket::{OverKey, SocketRecord},
@@ -36,6 +39,10 @@ pub struct Maps {
     pub backend_load: Array<BackendLoad>,
     /// MEMBERS.
     pub members: Hash<MemberKey, Member>,
+    /// SOURCE_RANGES.
+    pub source_ranges: Hash<RangeKey, Admission>,
+    /// SERVICE_CIDRS.
+    pub service_cidrs: Hash<CidrKey, CidrRule>,
     /// NAMES.
     pub names: Hash<u32, ServiceName>,
     /// NODEPORTS.
@@ -111,6 +118,8 @@ impl Maps {
             backends: typed_array(maps::BACKENDS, open)?,
             backend_load: typed_array(maps::BACKEND_LOAD, open)?,
             members: typed_hash(maps::MEMBERS, open)?,
+            source_ranges: typed_hash(maps::SOURCE_RANGES, open)?,
+            service_cidrs: typed_hash(maps::SERVICE_CIDRS, open)?,
             names: typed_hash(maps::NAMES, open)?,
             node_ports: typed_array(maps::NODEPORTS, open)?,
             node_addresses: typed_hash(maps::NODE_ADDRS, open)?,
@@ -141,6 +150,8 @@ impl Maps {
             + self.frontends6.writes()
             + self.members.writes()
             + self.names.writes()
+            + self.source_ranges.writes()
+            + self.service_cidrs.writes()
             + self.node_addresses.writes()
             + self.bypass.writes();
         arrays + hashes
@@ -210,6 +221,10 @@ const fn sparse<K, V>(name: &'static str, role: Role, entries: fn(&Capacities) -
     shape::<K, V>(name, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, role, entries)
 }
 
+const fn trie<K, V>(name: &'static str, role: Role, entries: fn(&Capacities) -> u32) -> Shape {
+    shape::<K, V>(name, BPF_MAP_TYPE_LPM_TRIE, BPF_F_NO_PREALLOC, role, entries)
+}
+
 const fn array<T>(name: &'static str, role: Role, entries: fn(&Capacities) -> u32) -> Shape {
     shape::<u32, T>(name, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, role, entries)
 }
@@ -227,7 +242,7 @@ const fn shape<K, V>(
 }
 
 /// The shape of every map.
-pub const SHAPES: [Shape; 16] = [
+pub const SHAPES: [Shape; 18] = [
     hash::<FrontendKey4, FrontendValue>(maps::FRONTENDS4, Role::Table, |sizes| sizes.frontends),
     hash::<FrontendKey6, FrontendValue>(maps::FRONTENDS6, Role::Table, |sizes| sizes.frontends),
     array::<Service>(maps::SERVICES, Role::Table, |sizes| sizes.services),
@@ -236,6 +251,8 @@ pub const SHAPES: [Shape; 16] = [
     array::<BackendLoad>(maps::BACKEND_LOAD, Role::Load, |sizes| sizes.backends),
     sparse::<MemberKey, Member>(maps::MEMBERS, Role::Table, |sizes| sizes.backends),
     sparse::<u32, ServiceName>(maps::NAMES, Role::Table, |sizes| sizes.services),
+    trie::<RangeKey, Admission>(maps::SOURCE_RANGES, Role::Table, |sizes| sizes.source_ranges),
+    trie::<CidrKey, CidrRule>(maps::SERVICE_CIDRS, Role::Alone, |_| SERVICE_CIDRS_LEN),
     array::<NodePort>(maps::NODEPORTS, Role::Dependent, |_| NODEPORTS_LEN),
     hash::<Addr, u32>(maps::NODE_ADDRS, Role::Alone, |_| NODE_ADDRS_LEN),
     array::<SocketRecord>(maps::SOCKETS, Role::Socket, |sizes| sizes.sockets),
@@ -258,5 +275,6 @@ const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
+const BPF_MAP_TYPE_LPM_TRIE: u32 = 11;
 const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_MMAPABLE: u32 = 1 << 10;

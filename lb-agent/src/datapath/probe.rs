@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What this kernel can do, and who else is at work on it.
 
+mod btf;
 mod requirements;
 
 use std::{fmt, path::PathBuf};
@@ -16,7 +17,10 @@ use super::{
     syscall::{self, Attached},
 };
 
-pub use self::requirements::{Requirement, State, requirements};
+pub use self::{
+    btf::{BtfError, namespace_layout},
+    requirements::{Requirement, State, requirements},
+};
 
 /// A program that is not ours, at a hook that we use.
 #[derive(Clone, Debug, Eq, PartialEq)]

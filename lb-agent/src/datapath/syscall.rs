@@ -93,8 +93,11 @@ pub struct Read {
     /// Elements that were read.
     pub count: usize,
     /// Where to go on; `None` at the end of the map.
-    pub next: Option<u32>,
+    pub next: Option<Cursor>,
 }
+
+/// Where a batch goes on: a hash's bucket, or a trie's last key.
+pub type Cursor = [u8; 32];
 
 /// Opens a pinned object.
 pub fn object_get(path: &Path) -> io::Result<OwnedFd> {
@@ -129,16 +132,16 @@ pub fn delete_batch<K: Pod>(map: impl AsFd, keys: &[K]) -> Result<(), BatchFaile
     write_batch(BPF_MAP_DELETE_BATCH, map.as_fd(), keys, 0)
 }
 
-/// Reads elements of a hash map from a cursor on, as many as `keys` and `values` have
-/// room for. `ENOSPC`: the next bucket alone has more. Linux 5.6.
+/// Reads elements of a hash map or trie from a cursor on, as many as `keys` and `values` have
+/// room for. `ENOSPC`: the next bucket alone has more. Linux 5.6; for tries 5.13.
 pub fn lookup_batch<K: Pod, V: Pod>(
     map: impl AsFd,
-    from: Option<u32>,
+    from: Option<Cursor>,
     keys: &mut [K],
     values: &mut [V],
 ) -> io::Result<Read> {
     let cursor = from.unwrap_or_default();
-    let mut next = 0_u32;
+    let mut next = Cursor::default();
     let mut attr = attr::Batch {
         from: if from.is_some() { address(&raw const cursor) } else { 0 },
         next: address(&raw mut next),

@@ -156,6 +156,9 @@ pub enum Lost {
     /// ClientIP affinity.
     #[error("served without affinity")]
     Affinity,
+    /// Clients of some source ranges, who are kept out.
+    #[error("clients in some of its source ranges get no answer")]
+    Ranges,
     /// NodePorts on some of the node's addresses.
     #[error("NodePorts do not answer on some of them")]
     Addresses,

@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
 
+use ipnet::IpNet;
 use lb_common::protocol::Protocol;
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
@@ -21,7 +22,11 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
     (services, node_addresses, prop::option::of(Just("a"))).prop_map(
         |(services, addresses, zone)| {
             let mut snapshot = Snapshot {
-                node: Node { zone: zone.map(Arc::from), ..Node::named("here") },
+                node: Node {
+                    zone: zone.map(Arc::from),
+                    addresses: ips(&addresses),
+                    ..Node::named("here")
+                },
                 node_addresses: ips(&addresses).into_iter().collect(),
                 ..Snapshot::default()
             };
@@ -52,8 +57,12 @@ fn service() -> impl Strategy<Value = Service> {
         subsequence(vec!["198.51.100.1", "198.51.100.2", "10.96.0.1", "2001:db8::1"], 0..3),
         subsequence(vec!["198.51.100.1", "198.51.100.3", "2001:db8::2"], 0..3),
     );
-    let policies =
-        (policy(), policy(), prop::option::weighted(0.3, prop_oneof![Just(60), Just(90)]));
+    let policies = (
+        policy(),
+        policy(),
+        prop::option::weighted(0.3, prop_oneof![Just(60), Just(90)]),
+        ranges(),
+    );
     let ports = (prop::sample::select(LAYOUTS), any::<bool>());
     (0_i64..3, addresses, policies, ports).prop_map(
         |(created_secs, (cluster, external, balancer), policies, (layout, has_node_ports))| {
@@ -63,7 +72,7 @@ fn service() -> impl Strategy<Value = Service> {
                 cluster_ips: ips(&cluster),
                 external_ips: ips(&external),
                 load_balancer_ips: ips(&balancer),
-                source_ranges: Vec::new(),
+                source_ranges: policies.3.clone(),
                 internal_policy: policies.0,
                 external_policy: policies.1,
                 affinity_secs: policies.2,
@@ -80,6 +89,13 @@ fn service() -> impl Strategy<Value = Service> {
             }
         },
     )
+}
+
+/// Ranges of which some hold others, and the node's own addresses.
+fn ranges() -> impl Strategy<Value = Vec<IpNet>> {
+    let all = ["192.0.2.0/24", "192.0.2.10/32", "10.0.0.0/8", "10.0.0.0/30", "2001:db8::/64"];
+    let parse = |texts: Vec<&str>| texts.iter().map(|text| text.parse().unwrap()).collect();
+    prop_oneof![Just(Vec::new()), subsequence(all.to_vec(), 0..4).prop_map(parse)]
 }
 
 fn slice() -> impl Strategy<Value = EndpointSlice> {

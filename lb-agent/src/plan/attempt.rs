@@ -70,6 +70,7 @@ impl Planner {
         }
         write_sets(port, old, &place, &mut taken.sets, round);
         let sticky = self.write_members(port, old, &place, &served.kinds, round);
+        self.write_ranges(port, &place, round);
         for &kind in &served.kinds {
             self.write_record(port, &place, kind, sticky, &taken, round);
         }

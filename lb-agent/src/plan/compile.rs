@@ -3,9 +3,14 @@
 
 use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
-use lb_common::{name, service::FrontendKind};
+use lb_common::{
+    name,
+    range::{Admission, CidrKey},
+    service::FrontendKind,
+};
 
 use super::{
+    admission::admitted,
     eligible::{Join, Role},
     port::{Frontend, Owner, Port, PortName},
 };
@@ -23,7 +28,10 @@ pub fn compile_service(service: &Service, slices: &Slices, node: &Node) -> Vec<P
     families
         .flat_map(|family| {
             let join = Join::new(slices.iter(), family);
-            service.ports.iter().map(move |port| compile_port(service, port, family, &join, node))
+            let admitted = admitted(service, family, node);
+            let compile =
+                move |port| compile_port(service, port, family, &join, node, admitted.as_ref());
+            service.ports.iter().map(compile)
         })
         .collect()
 }
@@ -34,6 +42,7 @@ fn compile_port(
     family: Family,
     join: &Join<'_>,
     node: &Node,
+    admitted: Option<&Arc<[(CidrKey, Admission)]>>,
 ) -> Port {
     let claims = claims(service, port, family);
     let needed = needed(service, &claims);
@@ -49,6 +58,7 @@ fn compile_port(
         internal: service.internal_policy,
         external: service.external_policy,
         affinity_secs: service.affinity_secs.unwrap_or(0),
+        admitted: admitted.cloned(),
     }
 }
 

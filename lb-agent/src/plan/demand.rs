@@ -26,6 +26,8 @@ pub struct Demand {
     pub backends: usize,
     /// MEMBERS.
     pub members: usize,
+    /// SOURCE_RANGES.
+    pub source_ranges: usize,
 }
 
 impl Demand {
@@ -45,6 +47,7 @@ impl Demand {
             slots: port.members(Role::CLUSTER).count() + port.members(Role::LOCAL).count(),
             backends,
             members: if port.affinity_secs == 0 { 0 } else { backends },
+            source_ranges: port.admitted.as_ref().map_or(0, |admitted| admitted.len()),
         }
     }
 
@@ -61,6 +64,7 @@ impl Demand {
             services: twice(self.services, least.services),
             slots: twice(self.slots.saturating_mul(2), least.slots),
             backends: twice(self.backends.max(self.members), least.backends),
+            source_ranges: twice(self.source_ranges, least.source_ranges),
             ..least
         }
     }
@@ -74,6 +78,7 @@ impl AddAssign for Demand {
         self.slots += other.slots;
         self.backends += other.backends;
         self.members += other.members;
+        self.source_ranges += other.source_ranges;
     }
 }
 
@@ -85,5 +90,6 @@ impl SubAssign for Demand {
         self.slots -= other.slots;
         self.backends -= other.backends;
         self.members -= other.members;
+        self.source_ranges -= other.source_ranges;
     }
 }

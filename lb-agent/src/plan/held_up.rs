@@ -72,6 +72,7 @@ impl Planner {
         match op {
             Op::Name { id, .. } => Some(*id),
             Op::Member { key, .. } => Some(key.service_id),
+            Op::SourceRange { key, .. } => Some(key.guard.service_id),
             Op::Service { record, .. } => Some(record.id),
             Op::Rules { index, .. } | Op::Inside { index, .. } | Op::Outside { index, .. } => {
                 of_record(*index)
@@ -83,6 +84,7 @@ impl Planner {
             | Op::Life { .. }
             | Op::BackendFlags { .. }
             | Op::Slots { .. }
+            | Op::ServiceCidr { .. }
             | Op::NodeAddress { .. }
             | Op::Grace => None,
         }

@@ -11,6 +11,7 @@ use lb_common::{
     counter::Counter,
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::node_port_index,
+    range::{Admission, CidrKey, CidrRule, RangeKey},
     slot::Slot,
     translate::{Maps, Scope, ServiceView},
 };
@@ -65,7 +66,29 @@ impl Maps for Tables {
         self.members.get(key).copied()
     }
 
+    fn admission(&self, client: &RangeKey) -> Option<Admission> {
+        self.admitted_by(client).map(|(_, admission)| admission)
+    }
+
+    fn cidr_rule(&self, address: &CidrKey) -> Option<CidrRule> {
+        self.cidr_of(address.address).map(|(_, rule)| rule)
+    }
+
     fn count(&self, _: Counter) {}
+}
+
+impl Tables {
+    /// The longest source range that holds a client, as the kernel finds it.
+    pub fn admitted_by(&self, client: &RangeKey) -> Option<(RangeKey, Admission)> {
+        let own = self.ranges_of(client.guard.service_id);
+        own.filter(|(range, _)| range.contains(&client.guard)).max_by_key(|(key, _)| key.prefix_len)
+    }
+
+    /// The longest prefix of SERVICE_CIDRS that holds an address.
+    pub fn cidr_of(&self, address: Addr) -> Option<(CidrKey, CidrRule)> {
+        let holding = self.service_cidrs.iter().filter(|(key, _)| key.contains(address));
+        holding.max_by_key(|(key, _)| key.prefix_len).map(|(key, rule)| (*key, *rule))
+    }
 }
 
 /// Tables together with AFFINITY and what was counted: what the programs write.
@@ -125,6 +148,14 @@ impl Maps for Playground<'_> {
 
     fn member(&self, key: &MemberKey) -> Option<Member> {
         self.tables.member(key)
+    }
+
+    fn admission(&self, client: &RangeKey) -> Option<Admission> {
+        self.tables.admission(client)
+    }
+
+    fn cidr_rule(&self, address: &CidrKey) -> Option<CidrRule> {
+        self.tables.cidr_rule(address)
     }
 
     fn count(&self, counter: Counter) {

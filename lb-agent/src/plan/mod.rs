@@ -8,6 +8,7 @@
 //! Snapshot ─► compile ─► Desired ─► diff (against Tables) ─► Op, Op, Op ─► datapath
 //! ```
 
+pub mod admission;
 pub mod alloc;
 mod attempt;
 pub mod backends;
@@ -24,6 +25,7 @@ pub mod op;
 pub mod phases;
 pub mod place;
 pub mod port;
+mod ranges;
 pub mod refs;
 mod restore;
 mod retire;

@@ -8,6 +8,7 @@ use lb_common::{
     affinity::{Member, MemberKey},
     backend::{BackendFlags, Life},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
+    range::{Admission, CidrKey, CidrRule, RangeKey},
     service::{Service, ServiceFlags, SetWord},
     slot::Slot,
 };
@@ -62,6 +63,20 @@ pub enum Op {
         key: MemberKey,
         /// The kinds of frontend; `None` removes the element.
         member: Option<Member>,
+    },
+    /// SOURCE_RANGES: put, or removed.
+    SourceRange {
+        /// Service id and network.
+        key: RangeKey,
+        /// Why its clients are admitted; `None` removes the element.
+        admission: Option<Admission>,
+    },
+    /// SERVICE_CIDRS: put, or removed.
+    ServiceCidr {
+        /// The network.
+        key: CidrKey,
+        /// What becomes of flows to addresses that no Service has; `None` removes the element.
+        rule: Option<CidrRule>,
     },
     /// SERVICES: a whole record, which no frontend names.
     Service {
@@ -139,6 +154,8 @@ impl Op {
         match self {
             Self::Name { text, .. } => text.is_none(),
             Self::Member { member, .. } => member.is_none(),
+            Self::SourceRange { admission, .. } => admission.is_none(),
+            Self::ServiceCidr { rule, .. } => rule.is_none(),
             Self::Service { record, .. } => record.flags().contains(ServiceFlags::FREE),
             Self::Life { .. } | Self::Grace => true,
             Self::Frontend4 { value, .. } | Self::Frontend6 { value, .. } => value.is_none(),

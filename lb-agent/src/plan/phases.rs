@@ -15,17 +15,19 @@ pub struct Phases {
     pub names: Vec<Op>,
     /// Members that a new set needs, beside those that the old one does.
     pub members: Vec<Op>,
+    /// Source ranges that a Service has from now on, beside those that it had.
+    pub ranges: Vec<Op>,
     /// New records; set words and rules of records in use: the commit points.
     pub records: Vec<Op>,
     /// FRONTENDS4.
     pub frontends4: Vec<Op>,
     /// FRONTENDS6.
     pub frontends6: Vec<Op>,
-    /// Node ports and node addresses.
+    /// Node ports, node addresses and where ClusterIPs are.
     pub node_ports: Vec<Op>,
-    /// Frontends, node ports and node addresses that are gone.
+    /// Frontends, node ports, node addresses and ServiceCIDRs that are gone.
     pub removals: Vec<Op>,
-    /// What all that allows: members taken away, backends that get nothing new.
+    /// What all that allows: members and source ranges taken away, backends that get nothing new.
     pub settlement: Vec<Op>,
 }
 
@@ -37,6 +39,7 @@ impl Phases {
             slots,
             names,
             members,
+            ranges,
             records,
             frontends4,
             frontends6,
@@ -45,8 +48,8 @@ impl Phases {
             settlement,
         } = self;
         let phases = [
-            backends, slots, names, members, records, frontends4, frontends6, node_ports, removals,
-            settlement,
+            backends, slots, names, members, ranges, records, frontends4, frontends6, node_ports,
+            removals, settlement,
         ];
         phases.into_iter().flatten().collect()
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where things are in the maps: of one service port, and of what waits for a grace period.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{affinity::MemberKey, service::FrontendKind};
 
@@ -39,6 +39,8 @@ pub struct Limbo {
     pub records: Vec<u32>,
     /// Regions that no set word names.
     pub regions: Vec<Region>,
+    /// Service ports whose source ranges nothing asks for any more.
+    pub unguarded: BTreeSet<PortName>,
     /// Ids that nothing has.
     pub ids: Vec<u32>,
     /// Members that a dump has for service ports that wait here.
@@ -74,6 +76,7 @@ impl Limbo {
         self.ports.is_empty()
             && self.records.is_empty()
             && self.regions.is_empty()
+            && self.unguarded.is_empty()
             && self.ids.is_empty()
     }
 }

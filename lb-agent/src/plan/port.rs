@@ -9,6 +9,7 @@ use lb_common::{
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::node_port_index,
     protocol::Protocol,
+    range::{Admission, CidrKey},
     service::{FrontendKind, ServiceFlags, SetWord},
 };
 
@@ -35,6 +36,8 @@ pub struct Port {
     pub external: TrafficPolicy,
     /// The affinity timeout in seconds; 0 without affinity.
     pub affinity_secs: u32,
+    /// Who may reach its load balancer addresses; `None` for everybody (LB-06, LB-08).
+    pub admitted: Option<Arc<[(CidrKey, Admission)]>>,
 }
 
 /// Who claims a frontend. In the order in which claims are honoured, but for the kind of
@@ -102,6 +105,8 @@ impl Port {
     pub fn flags(&self, kind: FrontendKind) -> ServiceFlags {
         let mut flags = ServiceFlags::from(kind);
         flags.set(ServiceFlags::AFFINITY, self.affinity_secs != 0);
+        let guarded = kind == FrontendKind::LoadBalancer && self.admitted.is_some();
+        flags.set(ServiceFlags::SOURCE_RANGES, guarded);
         flags.set(ServiceFlags::IPV6, self.owner.name.family == Family::V6);
         flags.set(ServiceFlags::LOCAL, self.sets(kind).1 == Role::LOCAL);
         flags

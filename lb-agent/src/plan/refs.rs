@@ -3,10 +3,12 @@
 //! It holds after every op of every plan.
 
 use lb_common::{
+    addr::Addr,
     affinity::MemberKey,
     backend::{Backend, Life, State},
     key::FrontendValue,
     maps,
+    range::Guard,
     service::{Service, ServiceFlags, SetWord},
     slot::Slot,
 };
@@ -54,6 +56,14 @@ pub enum Broken {
         /// The backend.
         backend: u32,
     },
+    /// SOURCE_RANGES names a service id that is gone.
+    #[error("SOURCE_RANGES has {address} for service id {id}, which is gone")]
+    Range {
+        /// The service id.
+        id: u32,
+        /// The network's address.
+        address: Addr,
+    },
     /// MEMBERS names a backend or a service id that is gone.
     #[error("MEMBERS names backend {backend} for service id {id}, and one of them is gone")]
     Member {
@@ -93,6 +103,10 @@ impl Tables {
             let MemberKey { service_id: id, backend } = *key;
             (!self.may_be_member(*key)).then_some(Broken::Member { id, backend })
         }));
+        broken.extend(self.source_ranges.keys().filter_map(|key| {
+            let Guard { service_id: id, address } = key.guard;
+            (!self.names.contains_key(&id)).then_some(Broken::Range { id, address })
+        }));
         broken
     }
 
@@ -103,12 +117,16 @@ impl Tables {
             Op::Backend { .. }
             | Op::BackendFlags { .. }
             | Op::NodeAddress { .. }
+            | Op::ServiceCidr { .. }
             | Op::Name { text: Some(_), .. }
             | Op::Frontend4 { value: None, .. }
             | Op::Frontend6 { value: None, .. }
             | Op::NodePort { service: 0, .. } => true,
             Op::Life { life, .. } => is_usable(*life),
             Op::Slots { slots, .. } => slots.iter().all(|slot| self.matches(slot)),
+            Op::SourceRange { key, admission: Some(_) } => {
+                self.names.contains_key(&key.guard.service_id)
+            }
             Op::Member { key, member: Some(member) } => {
                 let known = self.members.get(key).copied().unwrap_or_default();
                 let lost = known.inside & !member.inside | known.outside & !member.outside;
@@ -133,7 +151,10 @@ impl Tables {
                 self.is_live(*service, true)
             }
             Op::NodePort { ipv6, service, .. } => self.is_live(*service, *ipv6),
-            Op::Member { member: None, .. } | Op::Name { text: None, .. } | Op::Grace => false,
+            Op::Member { member: None, .. }
+            | Op::SourceRange { admission: None, .. }
+            | Op::Name { text: None, .. }
+            | Op::Grace => false,
         }
     }
 

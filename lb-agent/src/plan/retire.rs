@@ -12,6 +12,7 @@ use super::{
     op::Op,
     phases::Phases,
     place::{Limbo, Place},
+    ranges::removal,
     restore::cleared,
 };
 
@@ -42,6 +43,8 @@ impl Planner {
         ops.extend(records.iter().filter_map(|&index| self.clear_op(index)));
         let ids = limbo.ids.iter().copied().chain(limbo.ports.values().map(|place| place.id));
         ops.extend(self.member_ops(&limbo));
+        ops.extend(limbo.ports.values().flat_map(|place| self.range_ops(place.id)));
+        ops.extend(self.unguarded_ops(limbo.unguarded.iter().cloned()));
         for hold in limbo.ports.values().flat_map(|place| &place.holds) {
             self.backends.release(*hold);
         }
@@ -70,6 +73,9 @@ impl Planner {
         let refused: HashSet<u32> =
             self.full.keys().filter_map(|name| Some(self.places.get(name)?.id)).collect();
         let known = |id: &u32| ids.contains(id) || leaving.contains(id);
+        let ranges = self.tables.source_ranges.iter().map(|(key, why)| (*key, *why));
+        let ranges = ranges.filter(|(key, _)| !known(&key.guard.service_id));
+        round.phases.settlement.extend(ranges.map(removal));
         let mut orphans: Vec<u32> =
             self.tables.names.keys().copied().filter(|id| !known(id)).collect();
         orphans.sort_unstable();

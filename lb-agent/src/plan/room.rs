@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How many elements the hash maps still take.
 
-use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN};
+use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN, SERVICE_CIDRS_LEN};
 
 use super::{port::Frontend, tables::Tables};
 
@@ -16,8 +16,12 @@ pub struct Room {
     pub names: usize,
     /// MEMBERS.
     pub members: usize,
+    /// SOURCE_RANGES.
+    pub source_ranges: usize,
     /// NODE_ADDRS.
     pub node_addresses: usize,
+    /// SERVICE_CIDRS.
+    pub service_cidrs: usize,
 }
 
 impl Room {
@@ -29,6 +33,8 @@ impl Room {
             frontends6: free(capacities.frontends, tables.frontends6.len()),
             names: free(capacities.services, tables.names.len()),
             members: free(capacities.backends, tables.members.len()),
+            source_ranges: free(capacities.source_ranges, tables.source_ranges.len()),
+            service_cidrs: free(SERVICE_CIDRS_LEN, tables.service_cidrs.len()),
             node_addresses: free(NODE_ADDRS_LEN, tables.node_addresses.len()),
         }
     }
@@ -45,6 +51,11 @@ impl Room {
     /// Takes room for a new name.
     pub const fn take_name(&mut self) -> Result<(), &'static str> {
         take(&mut self.names, 1, maps::NAMES)
+    }
+
+    /// Takes room for a new source range.
+    pub const fn take_range(&mut self) -> Result<(), &'static str> {
+        take(&mut self.source_ranges, 1, maps::SOURCE_RANGES)
     }
 
     /// Takes room for new members.

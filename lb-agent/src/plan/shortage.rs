@@ -47,7 +47,7 @@ pub(super) struct Shortage {
 
 impl Planner {
     /// How full the maps are.
-    pub fn usage(&self) -> [Usage; 8] {
+    pub fn usage(&self) -> [Usage; 9] {
         let (tables, capacities) = (&self.tables, &self.capacities);
         [
             (maps::FRONTENDS4, tables.frontends4.len(), capacities.frontends),
@@ -57,6 +57,7 @@ impl Planner {
             (maps::SLOTS, self.regions.used() as usize, capacities.slots),
             (maps::BACKENDS, self.backends.used(), capacities.backends),
             (maps::MEMBERS, tables.members.len(), capacities.backends),
+            (maps::SOURCE_RANGES, tables.source_ranges.len(), capacities.source_ranges),
             (maps::NODE_ADDRS, tables.node_addresses.len(), maps::NODE_ADDRS_LEN),
         ]
         .map(|(map, used, capacity)| {
@@ -139,6 +140,7 @@ fn limit_of(map: &str) -> &'static str {
         maps::FRONTENDS4 | maps::FRONTENDS6 => "frontends",
         maps::SLOTS => "slots",
         maps::BACKENDS | maps::MEMBERS => "backends",
+        maps::SOURCE_RANGES => "source-ranges",
         _ => "services",
     }
 }

@@ -13,6 +13,7 @@ use lb_common::{
     backend::Backend,
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::NodePort,
+    range::{Admission, CidrKey, CidrRule, RangeKey},
     service::Service,
     slot::Slot,
 };
@@ -39,6 +40,10 @@ pub struct Tables {
     pub backends: Array<Backend>,
     /// MEMBERS.
     pub members: HashMap<MemberKey, Member>,
+    /// SOURCE_RANGES.
+    pub source_ranges: BTreeMap<RangeKey, Admission>,
+    /// SERVICE_CIDRS.
+    pub service_cidrs: BTreeMap<CidrKey, CidrRule>,
     /// NAMES, by service id.
     pub names: HashMap<u32, Arc<str>>,
 }
@@ -71,6 +76,10 @@ impl Tables {
             }
             Op::Name { id, ref text } => put(&mut self.names, id, text.clone()),
             Op::Member { key, member } => put(&mut self.members, key, member),
+            Op::SourceRange { key, admission } => {
+                put_sorted(&mut self.source_ranges, key, admission);
+            }
+            Op::ServiceCidr { key, rule } => put_sorted(&mut self.service_cidrs, key, rule),
             Op::Service { index, ref record } => self.services.put(index, **record),
             Op::Rules { index, flags, affinity_secs } => {
                 let record = self.services.at(index);
@@ -93,6 +102,13 @@ impl Tables {
             }
             Op::Grace => {}
         }
+    }
+
+    /// The source ranges of a service id.
+    pub fn ranges_of(&self, id: u32) -> impl Iterator<Item = (RangeKey, Admission)> {
+        let first = RangeKey::range(id, Addr::ZERO, 0);
+        let last = RangeKey::client(id, Addr { octets: [u8::MAX; 16] });
+        self.source_ranges.range(first..=last).map(|(key, admission)| (*key, *admission))
     }
 
     /// The service index of a node port; 0 for none.
@@ -202,6 +218,13 @@ impl<T: Copy + Default + PartialEq> From<&[T]> for Array<T> {
 }
 
 fn put<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}
+
+fn put_sorted<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     match value {
         Some(value) => map.insert(key, value),
         None => map.remove(&key),

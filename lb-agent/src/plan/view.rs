@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{
     addr::Addr,
+    range::{Guard, RangeKey},
     service::{Empty, FrontendKind, ServiceFlags, SetWord},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Outcome {
     pub(crate) affinity_secs: Option<u32>,
     pub(crate) inside: Clients,
     pub(crate) outside: Clients,
+    /// Those of [`strangers`] that source ranges let in; `None` for everybody.
+    pub(crate) admitted: Option<BTreeSet<Addr>>,
 }
 
 /// What a client gets.
@@ -38,6 +41,23 @@ pub(crate) enum Clients {
     Dropped,
     /// Address and port (host order) of each backend.
     Served(BTreeSet<(Addr, u16)>),
+}
+
+/// Some clients: in several ranges, in one, in none; the node, and a VIP.
+pub(crate) fn strangers() -> impl Iterator<Item = Addr> {
+    let texts = [
+        "192.0.2.10",
+        "192.0.2.77",
+        "10.0.0.1",
+        "10.9.9.9",
+        "172.16.0.1",
+        "198.51.100.1",
+        "2001:db8::5",
+        "2001:db8::10",
+        "2001:db8:1::5",
+    ];
+    let addresses = texts.map(|text| text.parse::<std::net::IpAddr>().unwrap().into());
+    addresses.into_iter().chain([Guard::NODE])
 }
 
 /// What clients get from tables.
@@ -63,6 +83,12 @@ pub(crate) fn of_tables(tables: &Tables) -> View {
             affinity_secs: sticky.then_some(record.affinity_secs),
             inside: clients(record.inside),
             outside: clients(record.outside),
+            admitted: record.flags().contains(ServiceFlags::SOURCE_RANGES).then(|| {
+                let admits = |address: &Addr| {
+                    tables.admitted_by(&RangeKey::client(record.id, *address)).is_some()
+                };
+                strangers().filter(admits).collect()
+            }),
         };
         (frontend, outcome)
     };
@@ -109,5 +135,11 @@ fn of_port(port: &Port, kind: FrontendKind) -> Outcome {
         affinity_secs: Some(port.affinity_secs).filter(|secs| *secs != 0),
         inside: clients(inside),
         outside: clients(outside),
+        admitted: port.admitted.as_ref().filter(|_| kind == FrontendKind::LoadBalancer).map(
+            |admitted| {
+                let inside = |it: &Addr| admitted.iter().any(|(key, _)| key.contains(*it));
+                strangers().filter(inside).collect()
+            },
+        ),
     }
 }

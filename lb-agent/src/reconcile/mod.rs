@@ -300,6 +300,7 @@ fn is_tight(have: &Capacities, demand: &Demand) -> bool {
     tight(demand.frontends4.max(demand.frontends6), have.frontends)
         || tight(demand.services, have.services)
         || tight(demand.slots.saturating_mul(2), have.slots)
+        || tight(demand.source_ranges, have.source_ranges)
         || tight(demand.backends.max(demand.members), have.backends)
 }
 

@@ -13,6 +13,7 @@ use crate::{
     backend::{BackendFlags, Life, State},
     be::Be16,
     protocol::Protocol,
+    range::Guard,
     service::{Algorithm, FrontendKind},
 };
 
@@ -29,6 +30,8 @@ struct Fixture {
     slots: BTreeMap<u32, Slot>,
     backends: BTreeMap<u32, Backend>,
     members: BTreeMap<MemberKey, Member>,
+    ranges: BTreeMap<RangeKey, Admission>,
+    cidrs: BTreeMap<CidrKey, CidrRule>,
     pins: RefCell<Vec<(AffinityKey, AffinityPin)>>,
     pins_full: bool,
     counted: RefCell<Vec<Counter>>,
@@ -41,6 +44,8 @@ struct Caller {
     entropy: u32,
     now_ns: u64,
     identity: u64,
+    /// Its addresses of any family.
+    addresses: &'static [[u8; 4]],
 }
 
 impl Maps for Fixture {
@@ -77,6 +82,14 @@ impl Maps for Fixture {
     fn member(&self, key: &MemberKey) -> Option<Member> {
         self.members.get(key).copied()
     }
+    fn admission(&self, client: &RangeKey) -> Option<Admission> {
+        let holding = self.ranges.iter().filter(|(range, _)| range.contains(&client.guard));
+        holding.max_by_key(|(range, _)| range.prefix_len).map(|(_, why)| *why)
+    }
+    fn cidr_rule(&self, address: &CidrKey) -> Option<CidrRule> {
+        let holding = self.cidrs.iter().filter(|(cidr, _)| cidr.contains(address.address));
+        holding.max_by_key(|(cidr, _)| cidr.prefix_len).map(|(_, rule)| *rule)
+    }
     fn count(&self, counter: Counter) {
         self.counted.borrow_mut().push(counter);
     }
@@ -92,6 +105,13 @@ impl Client for Caller {
     fn identity(&self) -> Addr {
         AffinityKey::namespace(self.identity)
     }
+    fn comes_from(&self, _: bool, test: impl Fn(Addr) -> bool) -> bool {
+        if self.on_host {
+            return test(Guard::NODE);
+        }
+        let mut addresses = self.addresses.iter().map(|&bytes| Addr::from_v4(Be32 { bytes }));
+        !self.addresses.is_empty() && addresses.all(test)
+    }
     fn entropy(&self) -> u32 {
         self.entropy
     }
@@ -100,7 +120,8 @@ impl Client for Caller {
     }
 }
 
-const POD: Caller = Caller { on_host: false, entropy: 0, now_ns: 1, identity: 1 };
+const POD: Caller =
+    Caller { on_host: false, entropy: 0, now_ns: 1, identity: 1, addresses: &[[10, 244, 0, 9]] };
 const HOST: Caller = Caller { on_host: true, ..POD };
 
 fn key(address: [u8; 4], port: u16) -> FrontendKey4 {
@@ -300,4 +321,77 @@ fn aff_03_two_clients_have_two_pins_and_a_lost_pin_is_counted() {
     maps.pins_full = true;
     assert_eq!(backend_of(translate(&maps, &Caller { identity: 3, ..POD }, &destination)).0, 1);
     assert_eq!(*maps.counted.borrow(), [Counter::AffinityLost]);
+}
+
+/// The fixture with Service 1 guarded: 10.244.0.0/24 and what is given.
+fn guarded(more: &[(Addr, u32, Admission)]) -> Fixture {
+    let mut maps = fixture();
+    let service = maps.services.get_mut(&1).unwrap();
+    service.flags = ServiceFlags::from(FrontendKind::LoadBalancer) | ServiceFlags::SOURCE_RANGES;
+    let listed = (Addr::from_v4(Be32 { bytes: [10, 244, 0, 0] }), 96 + 24, Admission::LISTED);
+    for &(address, bits, why) in [listed].iter().chain(more) {
+        maps.ranges.insert(RangeKey::range(11, address, bits), why);
+    }
+    maps
+}
+
+#[test]
+fn lb_06_a_client_outside_of_every_range_gets_no_answer() {
+    let maps = guarded(&[]);
+    let vip = dial([10, 96, 0, 1], 80);
+    let blocked = Verdict::Drop(Counter::DroppedSourceRange);
+    assert!(matches!(translate(&maps, &POD, &vip), Verdict::Translate(..)));
+    for addresses in [&[[10, 244, 1, 9]][..], &[[10, 244, 0, 9], [192, 0, 2, 9]], &[]] {
+        assert_eq!(translate(&maps, &Caller { addresses, ..POD }, &vip), blocked, "{addresses:?}");
+    }
+}
+
+#[test]
+fn lb_11_a_blocked_client_is_not_told_that_there_is_no_endpoint() {
+    let mut maps = guarded(&[]);
+    maps.services.get_mut(&1).unwrap().set = SetWord::REFUSE;
+    let stranger = Caller { addresses: &[[192, 0, 2, 1]], ..POD };
+    let vip = dial([10, 96, 0, 1], 80);
+    assert_eq!(translate(&maps, &stranger, &vip), Verdict::Drop(Counter::DroppedSourceRange));
+    assert_eq!(translate(&maps, &POD, &vip), Verdict::Refuse(Counter::RefusedNoEndpoints));
+}
+
+#[test]
+fn a_process_of_the_node_is_admitted_by_its_own_entry_only() {
+    let vip = dial([10, 96, 0, 1], 80);
+    let wide = (Addr::ZERO, 1, Admission::LISTED);
+    let blocked = Verdict::Drop(Counter::DroppedSourceRange);
+    assert_eq!(translate(&guarded(&[wide]), &HOST, &vip), blocked);
+    let node = (Guard::NODE, 128, Admission::NODE);
+    assert!(matches!(translate(&guarded(&[wide, node]), &HOST, &vip), Verdict::Translate(..)));
+}
+
+#[test]
+fn cip_04_cip_05_a_cluster_ip_refuses_other_ports_and_a_free_address_is_silent() {
+    let mut maps = fixture();
+    let any_port = FrontendKey4::any_port(Be32 { bytes: [10, 96, 0, 1] });
+    maps.frontends.insert(any_port, FrontendValue { service: 1, tag: any_port.tag() });
+    let untouched = Verdict::Pass(Counter::PassNoFrontend);
+    let ask = |maps: &Fixture, address, port| translate(maps, &POD, &dial(address, port));
+    assert_eq!(ask(&maps, [10, 96, 0, 1], 81), untouched, "switched off");
+    let network = Addr::from_v4(Be32 { bytes: [10, 96, 0, 0] });
+    maps.cidrs.insert(CidrKey::prefix(network, 96 + 16), CidrRule::SERVICE_CIDR);
+    let refused = Verdict::Refuse(Counter::RefusedUnknownPort);
+    assert_eq!(ask(&maps, [10, 96, 0, 1], 81), refused);
+    let silent = Verdict::Drop(Counter::DroppedFreeAddress);
+    assert_eq!(ask(&maps, [10, 96, 0, 2], 81), silent);
+    assert_eq!(ask(&maps, [10, 97, 0, 2], 81), untouched);
+    assert!(matches!(ask(&maps, [10, 96, 0, 1], 80), Verdict::Translate(..)));
+}
+
+#[test]
+fn cip_06_a_cluster_ip_outside_of_every_service_cidr_refuses_and_its_neighbours_do_not() {
+    let mut maps = fixture();
+    let any_port = FrontendKey4::any_port(Be32 { bytes: [10, 96, 0, 1] });
+    maps.frontends.insert(any_port, FrontendValue { service: 1, tag: any_port.tag() });
+    let network = Addr::from_v4(Be32 { bytes: [10, 96, 0, 0] });
+    maps.cidrs.insert(CidrKey::prefix(network, 96 + 24), CidrRule::CLUSTER_IPS);
+    let ask = |last| translate(&maps, &POD, &dial([10, 96, 0, last], 81));
+    assert_eq!(ask(1), Verdict::Refuse(Counter::RefusedUnknownPort));
+    assert_eq!(ask(2), Verdict::Pass(Counter::PassNoFrontend));
 }

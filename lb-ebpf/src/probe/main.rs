@@ -122,6 +122,11 @@ impl Client for Asker {
     }
 
     #[inline(always)]
+    fn comes_from(&self, _ipv6: bool, test: impl Fn(Addr) -> bool) -> bool {
+        test(self.identity())
+    }
+
+    #[inline(always)]
     fn entropy(&self) -> u32 {
         self.0.load::<u32, { offset_of!(Record, entropy) }>()
     }

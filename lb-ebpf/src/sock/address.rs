@@ -14,9 +14,11 @@ use lb_common::{
     be::{Be16, Be32},
     key::{FrontendKey4, FrontendKey6},
     protocol::Protocol,
+    range::Guard,
     translate::{Client, Destination, Scope},
 };
 
+use super::namespace;
 use crate::kernel::{self, Global};
 
 /// Cookie of the node's own network namespace, set by the agent. Comparing with it, and
@@ -231,6 +233,17 @@ impl Client for SockAddr {
             Some(source) => source,
             None => AffinityKey::namespace(self.netns_cookie()),
         }
+    }
+
+    #[inline(always)]
+    fn comes_from(&self, ipv6: bool, test: impl Fn(Addr) -> bool) -> bool {
+        if let Some(source) = self.bound_source() {
+            return test(source);
+        }
+        if self.on_host() {
+            return test(Guard::NODE);
+        }
+        namespace::all_addresses(self.socket(), self.netns_cookie(), ipv6, test)
     }
 
     #[inline(always)]

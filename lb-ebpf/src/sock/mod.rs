@@ -4,5 +4,6 @@
 
 pub(crate) mod address;
 pub(crate) mod forward;
+mod namespace;
 pub(crate) mod reverse;
 pub(crate) mod state;

@@ -12,6 +12,7 @@ use lb_common::{
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::node_port_index,
     protocol::Protocol,
+    range::{Admission, CidrKey, CidrRule, RangeKey},
     service::{Algorithm, Empty, FrontendKind, Service, ServiceFlags, SetWord},
     slot::Slot,
 };
@@ -85,7 +86,10 @@ pub(super) fn ops(random: &mut Random) -> Vec<Op> {
     ops.extend((1..SERVICES).map(|index| service(random, index)));
     ops.extend((0..MEMBERS).map(|_| member(random)));
     ops.extend((0..ADDRESSES).map(|_| node_address(random)));
+    ops.extend((0..RANGES).map(|_| source_range(random)));
+    ops.extend((0..CIDRS).map(|_| service_cidr(random)));
     ops.extend((0..FRONTENDS).map(|_| frontend(random)));
+    ops.extend((0..CLUSTER_IPS).map(|_| cluster_ip(random)));
     ops.extend((0..NODE_PORTS).map(|_| node_port(random)));
     // Each map's ops together, as a plan has them.
     ops.sort_by_key(|op| match op {
@@ -136,6 +140,7 @@ fn service(random: &mut Random, index: u32) -> Op {
     let mut flags = ServiceFlags::from(random.of(&kinds));
     flags.set(ServiceFlags::AFFINITY, random.once_in(2));
     flags.set(ServiceFlags::IPV6, random.once_in(3));
+    flags.set(ServiceFlags::SOURCE_RANGES, random.once_in(4));
     let record = Service {
         inside: set(random),
         outside: set(random),
@@ -174,6 +179,44 @@ fn frontend(random: &mut Random) -> Op {
     }
 }
 
+/// Some of the addresses that clients have.
+fn source_range(random: &mut Random) -> Op {
+    let address = Ipv4Addr::from(random.below(12)).into();
+    let key = RangeKey::range(random.below(SERVICES), address, 96 + 26 + random.below(7));
+    let reason = random.of(&[Admission::LISTED, Admission::VIP]);
+    Op::SourceRange { key: masked(key), admission: Some(reason) }
+}
+
+/// As a range is stored: the bits after the prefix are 0.
+fn masked(mut key: RangeKey) -> RangeKey {
+    let address = u128::from_be_bytes(key.guard.address.octets);
+    let mask = u128::MAX << (128 - key.bits());
+    key.guard.address.octets = (address & mask).to_be_bytes();
+    key
+}
+
+fn service_cidr(random: &mut Random) -> Op {
+    let RangeKey { guard, .. } = masked(RangeKey::range(0, address(random), 124));
+    let rule = random.of(&[CidrRule::SERVICE_CIDR, CidrRule::CLUSTER_IPS]);
+    Op::ServiceCidr { key: CidrKey::prefix(guard.address, 124), rule: Some(rule) }
+}
+
+/// The key that says that an address is a ClusterIP.
+fn cluster_ip(random: &mut Random) -> Op {
+    let service = 1 + random.below(SERVICES - 1);
+    let wrong = u32::from(random.once_in(12));
+    let address = address(random);
+    if let Some(address) = address.to_v4() {
+        let key = FrontendKey4::any_port(address);
+        let value = FrontendValue { service, tag: key.tag() ^ wrong };
+        Op::Frontend4 { key, value: Some(value) }
+    } else {
+        let key = FrontendKey6::any_port(address);
+        let value = FrontendValue { service, tag: key.tag() ^ wrong };
+        Op::Frontend6 { key, value: Some(value) }
+    }
+}
+
 fn node_port(random: &mut Random) -> Op {
     let index = node_port_index(random.below(3), port(random).to_host());
     Op::NodePort { index, ipv6: random.once_in(2), service: random.below(SERVICES) }
@@ -185,4 +228,7 @@ const SERVICES: u32 = 120;
 const MEMBERS: u32 = 4000;
 const ADDRESSES: u32 = 20;
 const FRONTENDS: u32 = 300;
+const RANGES: u32 = 300;
+const CIDRS: u32 = 4;
+const CLUSTER_IPS: u32 = 30;
 const NODE_PORTS: u32 = 12;

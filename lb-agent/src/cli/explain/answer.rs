@@ -17,7 +17,10 @@ use lb_common::{
 };
 use serde::Serialize;
 
-use super::question::{Caller, From, Target};
+use super::{
+    guard,
+    question::{Caller, From, Target},
+};
 use crate::plan::{lookup::Playground, tables::Tables};
 
 /// What would happen, and why.
@@ -73,7 +76,7 @@ pub(super) fn explain(
     };
     match service_index(tables, target) {
         Some(index) if !matches!(verdict, Verdict::Pass(_)) => {
-            answer.describe_service(tables, index, target, &verdict);
+            answer.describe_service(tables, index, target, from, &verdict);
         }
         _ => answer.describe_nobody(tables, target, from, verdict.reason()),
     }
@@ -87,12 +90,20 @@ impl Answer {
     }
 
     /// A frontend: its Service, policy, affinity and backends.
-    fn describe_service(&mut self, tables: &Tables, index: u32, target: Target, verdict: &Verdict) {
+    fn describe_service(
+        &mut self,
+        tables: &Tables,
+        index: u32,
+        target: Target,
+        from: From,
+        verdict: &Verdict,
+    ) {
         let record = tables.services.at(index);
         let name = name(tables, &record);
         let kind = record.flags().kind();
         self.step("frontend", format!("{} of {name}", kind.name()), frontend_rule(kind));
         self.describe_policy(&record);
+        self.describe_ranges(tables, &record, from);
         self.describe_affinity(&record);
         self.backends = backends(tables, record.inside);
         for backend in self.backends.clone() {
@@ -108,6 +119,7 @@ impl Answer {
                 plural(self.backends.len(), "backend"),
                 target.address,
             ),
+            Verdict::Drop(Counter::DroppedSourceRange) => guard::blocked(&name, from),
             Verdict::Drop(_) => format!(
                 "gets no answer: {name} has endpoints, but none on this node, and its policy is Local (NOEP-02)"
             ),
@@ -132,6 +144,13 @@ impl Answer {
             ),
         };
         self.step("policy", found.to_owned(), rule);
+    }
+
+    fn describe_ranges(&mut self, tables: &Tables, record: &Service, from: From) {
+        if record.flags().contains(ServiceFlags::SOURCE_RANGES) {
+            let (found, rule) = guard::ranges(tables, record.id, from);
+            self.step("ranges", found, rule);
+        }
     }
 
     fn describe_affinity(&mut self, record: &Service) {

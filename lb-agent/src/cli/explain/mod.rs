@@ -4,6 +4,7 @@
 //! Runs the decision that the kernel programs run, over a copy of their maps.
 
 mod answer;
+mod guard;
 mod question;
 
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ pub(super) struct Args {
     #[arg(value_name = "ADDR:PORT[/PROTO]")]
     target: Target,
     /// Who dials: "host" for a process on the node, "pod" for one in a pod, or the address
-    /// that the socket is bound to
+    /// that the pod has or the socket is bound to
     #[arg(long, value_name = "WHO", default_value = "host")]
     from: From,
     #[command(flatten)]

@@ -13,6 +13,7 @@ use lb_common::{
     be::Be16,
     key::{FrontendKey4, FrontendKey6},
     protocol::Protocol,
+    range::Guard,
     translate::{Client, Destination, Scope},
 };
 
@@ -32,7 +33,7 @@ pub(super) enum From {
     Host,
     /// A process in a pod that has not bound an address.
     Pod,
-    /// A socket that is bound to this address.
+    /// A pod with this address, or a socket that is bound to it.
     Address(IpAddr),
 }
 
@@ -135,6 +136,16 @@ impl Client for Caller {
         match self.from {
             From::Address(address) => address.into(),
             From::Host | From::Pod => AffinityKey::namespace(0),
+        }
+    }
+
+    /// A pod's address is not known here: it is taken for one that is admitted, and the
+    /// answer says who is.
+    fn comes_from(&self, _ipv6: bool, test: impl Fn(Addr) -> bool) -> bool {
+        match self.from {
+            From::Host => test(Guard::NODE),
+            From::Pod => true,
+            From::Address(address) => test(address.into()),
         }
     }
 

@@ -7,6 +7,7 @@ use lb_common::{
     be::Be16,
     maps::NodePort,
     protocol::Protocol,
+    range::Admission,
     service::{Empty, Service, ServiceFlags, SetWord},
 };
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub(in crate::cli) struct ServiceRow {
     outside: Set,
     /// The traffic policy that governs this kind of frontend.
     policy: &'static str,
+    /// The source ranges outside of which clients get no answer; none for all clients.
+    source_ranges: Vec<String>,
     /// ClientIP affinity's timeout in seconds.
     affinity_secs: Option<u32>,
     /// Index into SERVICES.
@@ -103,10 +106,19 @@ fn row(tables: &Tables, index: u32, frontend: String, protocol: Protocol) -> Ser
         inside: record.inside.into(),
         outside: record.outside.into(),
         policy: if record.flags().contains(ServiceFlags::LOCAL) { "Local" } else { "Cluster" },
+        source_ranges: source_ranges(tables, &record),
         affinity_secs: affinity.then_some(record.affinity_secs),
         index,
         id: record.id,
     }
+}
+
+/// The ranges of a record that asks for them, as the Service has them.
+fn source_ranges(tables: &Tables, record: &Service) -> Vec<String> {
+    let guarded = record.flags().contains(ServiceFlags::SOURCE_RANGES);
+    let ranges =
+        tables.ranges_of(record.id).filter(|(_, why)| guarded && *why == Admission::LISTED);
+    ranges.map(|(range, _)| output::range(&range)).collect()
 }
 
 fn socket(address: IpAddr, port: Be16) -> String {
@@ -134,8 +146,8 @@ impl std::fmt::Display for Set {
 
 impl Row for ServiceRow {
     const TITLES: &'static [&'static str] = &[
-        "SERVICE", "TYPE", "FRONTEND", "PROTO", "BACKENDS", "OUTSIDE", "POLICY", "AFFINITY",
-        "INDEX",
+        "SERVICE", "TYPE", "FRONTEND", "PROTO", "BACKENDS", "OUTSIDE", "POLICY", "SOURCES",
+        "AFFINITY", "INDEX",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -147,6 +159,11 @@ impl Row for ServiceRow {
             self.inside.to_string(),
             self.outside.to_string(),
             self.policy.to_owned(),
+            if self.source_ranges.is_empty() {
+                "-".to_owned()
+            } else {
+                self.source_ranges.join(",")
+            },
             self.affinity_secs.map_or_else(|| "-".to_owned(), |secs| format!("{secs}s")),
             self.index.to_string(),
         ]

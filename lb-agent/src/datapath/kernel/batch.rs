@@ -45,6 +45,18 @@ pub(super) fn execute(maps: &mut Maps, ops: &[Op]) -> Result<usize, Failed> {
                 _ => None,
             })
         }
+        Op::SourceRange { .. } => {
+            run(&mut maps.source_ranges, maps::SOURCE_RANGES, ops, |op| match op {
+                Op::SourceRange { key, admission } => Some((*key, *admission)),
+                _ => None,
+            })
+        }
+        Op::ServiceCidr { .. } => {
+            run(&mut maps.service_cidrs, maps::SERVICE_CIDRS, ops, |op| match op {
+                Op::ServiceCidr { key, rule } => Some((*key, *rule)),
+                _ => None,
+            })
+        }
         Op::Grace => {
             syscall::wait_for_grace();
             Ok(1)
@@ -92,11 +104,9 @@ fn store(maps: &mut Maps, op: &Op) -> Option<&'static str> {
             (maps::SERVICES, services.write_word(index, OUTSIDE, set.to_word()))
         }
         Op::NodePort { index, ipv6, service } => {
-            let port = node_ports.read(index).map(|port| {
-                let NodePort { service4, service6 } = port;
-                let (service4, service6) =
-                    if ipv6 { (service4, service) } else { (service, service6) };
-                NodePort { service4, service6 }
+            let port = node_ports.read(index).map(|port| NodePort {
+                service4: if ipv6 { port.service4 } else { service },
+                service6: if ipv6 { service } else { port.service6 },
             });
             (maps::NODEPORTS, port.is_some_and(|port| node_ports.write(index, &port)))
         }
@@ -104,6 +114,8 @@ fn store(maps: &mut Maps, op: &Op) -> Option<&'static str> {
         | Op::Member { .. }
         | Op::Frontend4 { .. }
         | Op::Frontend6 { .. }
+        | Op::SourceRange { .. }
+        | Op::ServiceCidr { .. }
         | Op::NodeAddress { .. }
         | Op::Grace => return None,
     };

@@ -17,6 +17,7 @@ pub(super) fn tables(pins: &Pins, to: &mut Maps) -> Result<(), LoadError> {
     hash(maps::FRONTENDS4, &from(maps::FRONTENDS4), &mut to.frontends4)?;
     hash(maps::FRONTENDS6, &from(maps::FRONTENDS6), &mut to.frontends6)?;
     hash(maps::MEMBERS, &from(maps::MEMBERS), &mut to.members)?;
+    hash(maps::SOURCE_RANGES, &from(maps::SOURCE_RANGES), &mut to.source_ranges)?;
     hash(maps::NAMES, &from(maps::NAMES), &mut to.names)?;
     array(maps::SERVICES, &from(maps::SERVICES), &mut to.services)?;
     array(maps::SLOTS, &from(maps::SLOTS), &mut to.slots)?;

@@ -18,7 +18,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lb_common::maps::{self, Capacities};
+use lb_common::{
+    maps::{self, Capacities},
+    namespace::NamespaceLayout,
+};
 
 use self::{
     error::file,
@@ -118,6 +121,7 @@ impl Loader {
             sockets_mask: 0,
             has_set_retval: u64::from(probe::has_set_retval()),
             has_mptcp: u64::from(probe::has_mptcp()),
+            namespace: namespace_layout(),
         };
         Ok(Self { pins, cgroup, globals, _lock: lock })
     }
@@ -298,6 +302,15 @@ pub fn unload(bpf_root: &Path) -> Result<bool, LoadError> {
     Ok(!layouts.is_empty())
 }
 
+/// Where namespaces keep their addresses, or nothing: pods that bind no address are then taken
+/// for strangers by source ranges.
+fn namespace_layout() -> NamespaceLayout {
+    probe::namespace_layout().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the addresses of pods are not known: where loadBalancerSourceRanges are set, pods get no answer");
+        NamespaceLayout::default()
+    })
+}
+
 /// Makes the directory of the pins, if there is none, in a BPF file system.
 fn make_root(path: &Path) -> Result<(), LoadError> {
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path);
@@ -343,6 +356,7 @@ fn capacities(fates: &[Fate]) -> Capacities {
         services: least(&[maps::SERVICES, maps::NAMES]),
         slots: least(&[maps::SLOTS]),
         backends: least(&[maps::BACKENDS, maps::BACKEND_LOAD, maps::MEMBERS]),
+        source_ranges: least(&[maps::SOURCE_RANGES]),
         sockets: least(&[maps::SOCKETS]),
         sockets_over: least(&[maps::SOCKETS_OVER]),
         affinity: least(&[maps::AFFINITY]),
@@ -357,6 +371,7 @@ fn powers_of_two(wanted: &Capacities) -> Capacities {
         services: up(wanted.services),
         slots: up(wanted.slots),
         backends: up(wanted.backends),
+        source_ranges: up(wanted.source_ranges),
         sockets: up(wanted.sockets),
         sockets_over: up(wanted.sockets_over),
         affinity: up(wanted.affinity),

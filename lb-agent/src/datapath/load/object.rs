@@ -11,6 +11,8 @@ use aya::{
     programs::{Program as Loaded, ProgramError},
 };
 
+use lb_common::namespace::NamespaceLayout;
+
 use super::{
     error::{LoadError, file},
     fate::Fate,
@@ -38,6 +40,8 @@ pub(super) struct Globals {
     pub(super) has_set_retval: u64,
     /// 1 if the kernel has bpf_skc_to_mptcp_sock (Linux 5.19).
     pub(super) has_mptcp: u64,
+    /// Where namespaces keep their addresses; all 0 if that is not known.
+    pub(super) namespace: NamespaceLayout,
 }
 
 impl Globals {
@@ -55,12 +59,14 @@ impl Globals {
 /// sizes and of the globals, in hexadecimal.
 pub(super) fn build_id(fates: &[Fate], globals: &Globals) -> String {
     let sizes = fates.iter().flat_map(|fate| fate.entries.to_le_bytes());
-    let globals = globals.named().into_iter().flat_map(|(_, value)| value.to_le_bytes());
+    let layout: &[u8] = bytemuck::bytes_of(&globals.namespace);
+    let named = globals.named().into_iter().flat_map(|(_, value)| value.to_le_bytes());
     let hash = OBJECT
         .iter()
         .copied()
         .chain(sizes)
-        .chain(globals)
+        .chain(named)
+        .chain(layout.iter().copied())
         .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
     format!("{hash:016x}")
 }
@@ -78,6 +84,8 @@ pub(super) fn load(
     for fate in fates {
         loader.map_max_entries(fate.name, fate.entries).map_pin_path(fate.name, place(fate));
     }
+    let layout: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&globals.namespace));
+    loader.override_global("NAMESPACE_LAYOUT", layout, true);
     let globals = globals.named();
     for (name, value) in globals {
         loader.override_global(name, value, true);

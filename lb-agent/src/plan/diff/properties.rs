@@ -55,6 +55,7 @@ fn execute(tables: &mut Tables, ops: &[Op], after: Option<&Wanted>) -> Result<()
                 | Op::Life { .. }
                 | Op::Name { text: None, .. }
                 | Op::Member { .. }
+                | Op::SourceRange { admission: None, .. }
         );
         prop_assert!(admitted || takes_away, "op {}, {:?}", position, op);
         if let Some(after) = after {
@@ -88,6 +89,13 @@ fn check_between(before: &View, now: &View, after: &Wanted) -> Result<(), TestCa
         let sets = [old, new, last];
         prop_assert!(sets.iter().any(|set| now.inside == set.inside), "{}", frontend);
         prop_assert!(sets.iter().any(|set| now.outside == set.outside), "{}", frontend);
+        // LB-06: nobody comes in who could not before and will not after, nor the reverse.
+        for client in view::strangers() {
+            let admits =
+                |set: &Outcome| set.admitted.as_ref().is_none_or(|it| it.contains(&client));
+            let is_known = sets.iter().any(|set| admits(set) == admits(now));
+            prop_assert!(is_known, "{} admits {}: {}", frontend, client, admits(now));
+        }
     }
     Ok(())
 }
@@ -112,6 +120,11 @@ fn check_clean(tables: &Tables, desired: &Desired) -> Result<(), TestCaseError> 
     let ids: BTreeSet<_> = named.iter().map(|index| tables.services.at(*index).id).collect();
     prop_assert!(tables.names.keys().all(|id| ids.contains(id)));
     prop_assert!(tables.members.keys().all(|key| ids.contains(&key.service_id)));
+    let guarded = |id: u32| {
+        let records = named.iter().map(|index| tables.services.at(*index));
+        records.clone().any(|it| it.id == id && it.flags().contains(ServiceFlags::SOURCE_RANGES))
+    };
+    prop_assert!(tables.source_ranges.keys().all(|key| guarded(key.guard.service_id)));
     Ok(())
 }
 

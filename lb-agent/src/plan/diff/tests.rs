@@ -102,6 +102,10 @@ fn letters(ops: &[Op]) -> String {
             Op::Name { text: None, .. } => 'n',
             Op::Member { member: Some(_), .. } => 'M',
             Op::Member { member: None, .. } => 'm',
+            Op::SourceRange { admission: Some(_), .. } | Op::ServiceCidr { rule: Some(_), .. } => {
+                'W'
+            }
+            Op::SourceRange { .. } | Op::ServiceCidr { .. } => 'w',
             Op::Service { .. } => 'R',
             Op::Rules { .. } => 'r',
             Op::Inside { .. } => 'I',

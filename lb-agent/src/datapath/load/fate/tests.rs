@@ -56,7 +56,8 @@ fn tables_and_loads_grow_together_and_the_rest_is_shared() {
             maps::BACKENDS,
             maps::BACKEND_LOAD,
             maps::MEMBERS,
-            maps::NAMES
+            maps::NAMES,
+            maps::SOURCE_RANGES
         ]
     );
     assert!(origins(&fates, Origin::Fresh).is_empty());
@@ -67,7 +68,7 @@ fn a_table_that_does_not_fit_takes_all_that_names_its_indexes() {
     let mut found = intact();
     damage(&mut found, maps::SLOTS);
     let fates = decide(&found, &Capacities::MINIMUM);
-    let kept = [maps::NODE_ADDRS, maps::BYPASS, maps::COUNTERS, maps::CONFIG];
+    let kept = [maps::SERVICE_CIDRS, maps::NODE_ADDRS, maps::BYPASS, maps::COUNTERS, maps::CONFIG];
     assert_eq!(origins(&fates, Origin::Kept), kept);
     assert_eq!(misfits(&found).iter().map(|misfit| misfit.map).collect::<Vec<_>>(), [maps::SLOTS]);
 }
