@@ -41,4 +41,4 @@ mod arbitrary;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
-mod view;
+pub(crate) mod view;

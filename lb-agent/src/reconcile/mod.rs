@@ -305,4 +305,6 @@ fn is_tight(have: &Capacities, demand: &Demand) -> bool {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -73,7 +73,7 @@ pub(super) fn cluster(services: u8, endpoints: u8) -> Vec<Change> {
 }
 
 /// Syncs and retires until nothing is left to do; the number of failures on the way.
-fn settle(reconciler: &mut Reconciler<Fake>) -> u32 {
+pub(super) fn settle(reconciler: &mut Reconciler<Fake>) -> u32 {
     let mut failures = 0;
     for _ in 0..10_000 {
         if reconciler.sync().is_err() {

@@ -10,6 +10,8 @@
 
 mod address;
 mod defaults;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod node;
 mod service;
 mod slice;
