@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the agent was told, checked.
 
+pub mod kube_proxy;
+
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
 
 use lb_common::maps::Capacities;
 
+use self::kube_proxy::Conntrack;
 use crate::source;
 
 /// Everything that `run` needs to know.
@@ -24,6 +27,28 @@ pub struct Config {
     pub binds: Binds,
     /// What `/configz` says, as JSON.
     pub configz: Arc<str>,
+    /// What is set for the node and the process at start.
+    pub tuning: Tuning,
+    /// The file that these settings are from; a change of it ends the agent (CFG-01).
+    pub file: Option<ConfigFile>,
+}
+
+/// What is set for the node and the process at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Conntrack's sysctls (CT-10).
+    pub conntrack: Conntrack,
+    /// `/proc/self/oom_score_adj` (CFG-04).
+    pub oom_score_adj: i64,
+}
+
+/// A file of settings, as it was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it held.
+    pub text: String,
 }
 
 /// Where the servers listen.

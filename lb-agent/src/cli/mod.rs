@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod explain;
 mod output;
+mod proxy_flags;
 mod run;
 pub mod show;
 mod unload;
@@ -14,7 +15,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::run::RunError;
+use crate::{config::kube_proxy, run::RunError};
 
 /// Replaces kube-proxy on this node: balances Kubernetes Services in the kernel, at connect().
 #[derive(Debug, Parser)]
@@ -78,8 +79,10 @@ impl Cli {
 
 /// The exit code for an error: 2 for what the command line names, 1 for all else.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let usage =
-        error.chain().any(|cause| cause.downcast_ref::<RunError>().is_some_and(RunError::is_usage));
+    let usage = error.chain().any(|cause| {
+        cause.is::<kube_proxy::Error>()
+            || cause.downcast_ref::<RunError>().is_some_and(RunError::is_usage)
+    });
     ExitCode::from(if usage { 2 } else { 1 })
 }
 

@@ -29,6 +29,8 @@ pub struct NodePortAddresses {
     pub choice: AddressChoice,
     /// Whether 127.0.0.1 is one of them, for programs on this node. `::1` never is (NP-05).
     pub localhost: bool,
+    /// What stands in for the Node's address of its family (CFG-06).
+    pub primary: Option<IpAddr>,
 }
 
 /// The value of `--nodeport-addresses`.
@@ -88,13 +90,24 @@ impl NodePortAddresses {
         let unrestricted = || interfaces.of(family).map(|(_, address)| address);
         match &self.choice {
             AddressChoice::All => unrestricted().collect(),
-            AddressChoice::Primary => primary(family, node, interfaces),
+            AddressChoice::Primary => self.primary(family, node, interfaces),
             AddressChoice::Ranges(ranges) => {
                 let of_family = |range: &&IpNet| Family::of(range.addr()) == family;
                 let ranges: Vec<_> = ranges.iter().filter(of_family).collect();
                 let inside = |it: &IpAddr| ranges.iter().any(|range| range.contains(it));
                 unrestricted().filter(|it| ranges.is_empty() || inside(it)).collect()
             }
+        }
+    }
+
+    /// The address that the operator names goes before the Node's own.
+    fn primary(&self, family: Family, node: &Node, interfaces: &Interfaces) -> Vec<IpAddr> {
+        match self.primary {
+            Some(address) if Family::of(address) == family => {
+                let own = interfaces.of(family).map(|(_, address)| address);
+                own.filter(|own| *own == address).collect()
+            }
+            _ => primary(family, node, interfaces),
         }
     }
 
@@ -111,7 +124,7 @@ impl NodePortAddresses {
 impl Default for NodePortAddresses {
     /// `primary`, and 127.0.0.1.
     fn default() -> Self {
-        Self { choice: AddressChoice::Primary, localhost: true }
+        Self { choice: AddressChoice::Primary, localhost: true, primary: None }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn gate() -> Gate {
-    Gate::new(NodePortAddresses { choice: AddressChoice::Primary, localhost: false })
+    Gate::new(NodePortAddresses { choice: AddressChoice::Primary, localhost: false, primary: None })
 }
 
 fn services() -> Message {
