@@ -8,6 +8,7 @@ mod explain;
 mod output;
 mod proxy_flags;
 mod run;
+mod settings;
 pub mod show;
 mod unload;
 

@@ -2,23 +2,20 @@
 //! `lb-agent run`: flags to a checked [`Config`], then the agent itself.
 
 use std::{
+    fs,
     io::{self, IsTerminal as _},
     path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::Context as _;
-use clap::{ArgAction, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use super::{CgroupRoot, Roots};
+use super::{CgroupRoot, Roots, settings, unload};
 use crate::{
-    config::{Allow, BindAddress, Binds, Config, Limit},
+    config::{Allow, Config, Limit, Tuning, kube_proxy::Settings},
     run,
-    source::{
-        self, Master, Origin,
-        addresses::{AddressChoice, NodePortAddresses},
-    },
+    source::{self, Master, Origin},
 };
 
 /// Flags of `run`.
@@ -39,9 +36,6 @@ pub(super) struct Args {
     /// its changes
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
-    /// This node's name in Kubernetes; the host's name if not given
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
-    node_name: Option<String>,
     #[command(flatten)]
     roots: Roots,
     #[command(flatten)]
@@ -57,82 +51,64 @@ pub(super) struct Args {
     /// "source-ranges"; what is beyond waits for room. Larger maps that are pinned stay
     #[arg(long, value_name = "NAME=N,..", value_delimiter = ',')]
     max_entries: Vec<Limit>,
-    /// Where NodePorts answer: CIDRs, "primary" (the Node's own address of each family) or
-    /// "all"
-    #[arg(long, value_name = "CIDR,..|primary|all", default_value = "primary")]
-    nodeport_addresses: AddressChoice,
-    /// Whether NodePorts answer on 127.0.0.1 for processes of the node
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    localhost_nodeports: bool,
-    /// Serve /healthz, /livez and /readyz here; empty for not at all
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:10256")]
-    healthz_bind_address: BindAddress,
-    /// Serve /metrics here; empty for not at all
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10249")]
-    metrics_bind_address: BindAddress,
-    /// End when one of these two addresses is taken, instead of trying again
+    /// Remove every trace of an earlier agent and end, as `unload` does
     #[arg(long)]
-    bind_address_hard_fail: bool,
-    /// How log lines look; RUST_LOG sets what is logged
-    #[arg(long, value_enum, default_value_t)]
-    log_format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum LogFormat {
-    /// For people
-    #[default]
-    Text,
-    /// One JSON object a line
-    Json,
+    cleanup: bool,
+    /// Set what needs the rights of root and end: conntrack's sysctls
+    #[arg(long)]
+    init_only: bool,
+    /// Write kube-proxy's defaults to this file and end
+    #[arg(long, value_name = "FILE")]
+    write_config_to: Option<PathBuf>,
+    #[command(flatten)]
+    settings: settings::Flags,
 }
 
 /// Runs until SIGTERM or SIGINT; the kernel programs go on without it.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args {
-        kubeconfig,
-        context,
-        master,
-        manifests,
-        node_name,
-        roots,
-        cgroup,
-        allow_nested_cgroup,
-        allow_foreign_programs,
-        max_entries,
-        nodeport_addresses,
-        localhost_nodeports,
-        healthz_bind_address,
-        metrics_bind_address,
-        bind_address_hard_fail,
-        log_format,
-    } = args;
-    start_log(log_format);
-    run::run(Config {
-        source: source::Config {
-            origin: origin(kubeconfig, context, master, manifests),
-            node_name: node_name.map_or_else(host_name, Ok)?,
-            node_ports: NodePortAddresses {
-                choice: nodeport_addresses,
-                localhost: localhost_nodeports,
-            },
-        },
-        bpf_root: roots.bpf_root,
-        cgroup_root: cgroup.cgroup_root,
-        allow: Allow {
-            nested_cgroup: allow_nested_cgroup,
-            foreign_programs: allow_foreign_programs,
-        },
-        limits: Limit::apply(&max_entries),
-        binds: Binds {
-            healthz: healthz_bind_address,
-            metrics: metrics_bind_address,
-            hard_fail: bind_address_hard_fail,
-        },
-        configz: "{}".into(),
-    })?;
+    if let Some(path) = &args.write_config_to {
+        let text = format!("{:#}\n", Settings::defaults());
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.cleanup {
+        return unload::run(&unload::Args { roots: args.roots });
+    }
+    let is_init = args.init_only;
+    let config = config(args)?;
+    if is_init {
+        run::set_up(&config.tuning);
+    } else {
+        run::run(config)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The checked configuration; from here on there is a log.
+fn config(args: Args) -> anyhow::Result<Config> {
+    let resolved = args.settings.resolve()?;
+    start_log(resolved.effective.is_json, resolved.effective.verbosity);
+    resolved.tell();
+    let settings::Resolved { effective, configz, file, .. } = resolved;
+    let kubeconfig = args.kubeconfig.or(effective.kubeconfig);
+    Ok(Config {
+        source: source::Config {
+            origin: origin(kubeconfig, args.context, args.master, args.manifests),
+            node_name: effective.hostname.map_or_else(host_name, Ok)?,
+            node_ports: effective.node_ports,
+        },
+        bpf_root: args.roots.bpf_root,
+        cgroup_root: args.cgroup.cgroup_root,
+        allow: Allow {
+            nested_cgroup: args.allow_nested_cgroup,
+            foreign_programs: args.allow_foreign_programs,
+        },
+        limits: Limit::apply(&args.max_entries),
+        binds: effective.binds,
+        configz,
+        tuning: Tuning { conntrack: effective.conntrack, oom_score_adj: effective.oom_score_adj },
+        file,
+    })
 }
 
 fn origin(
@@ -157,17 +133,23 @@ fn host_name() -> anyhow::Result<String> {
 
 /// Logs to standard error, from level info on unless RUST_LOG says otherwise. The client's
 /// own crates tell of every attempt that fails; the source tells of it once.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
+fn start_log(is_json: bool, verbosity: u64) {
+    let default = if verbosity >= DEBUG_VERBOSITY { DEBUG_LOG } else { LOG };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+    if is_json {
+        log.json().init();
+    } else {
+        log.init();
     }
 }
 
 /// What is logged where RUST_LOG does not say it.
 const LOG: &str = "info,kube_client=off,kube_runtime=off";
+
+/// From this klog verbosity on ("debug level"), the agent's own events are logged, too.
+const DEBUG_VERBOSITY: u64 = 4;
+const DEBUG_LOG: &str = "info,lb_agent=debug,kube_client=off,kube_runtime=off";

@@ -10,7 +10,7 @@ use crate::{datapath::load, run::state};
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(flatten)]
-    roots: Roots,
+    pub(super) roots: Roots,
 }
 
 /// Removes links, programs, maps and the directories that held them.

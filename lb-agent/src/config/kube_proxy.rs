@@ -25,17 +25,14 @@ use std::{
 use serde_json::Value;
 use serde_saphyr::Options;
 
-use self::{
-    fields::Here,
-    tree::Tree,
-    value::KindError,
-};
+use self::tree::Tree;
 
 use super::ConfigFile;
 
 pub use self::{
     effective::{Conntrack, Effective},
-    fields::{Field, fields},
+    fields::{Field, Here, fields},
+    value::{HEALTHZ_PORT, Kind, KindError, METRICS_PORT, bind_address},
 };
 
 /// What an operator has set.
@@ -168,7 +165,8 @@ impl Settings {
     /// As [`Settings::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         // kube-proxy reads true and false as booleans, and nothing else (YAML 1.2).
-        let options = Options { strict_booleans: true, ..Options::default() };
+        let mut options = Options::default();
+        options.strict_booleans = true;
         let tree: Tree = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let line = error.location().map_or(1, |at| at.line());
             let message = error.without_snippet().to_string();
@@ -199,6 +197,13 @@ impl Settings {
             settings.put(field, place, field.kind.of_flag(text), &mut problems);
         }
         settings.or(problems)
+    }
+
+    /// Puts others over these.
+    #[must_use]
+    pub fn with(mut self, others: Self) -> Self {
+        self.set.extend(others.set);
+        self
     }
 
     /// The file that set them.

@@ -2,21 +2,26 @@
 //! A change of the settings' file ends the agent, so that it starts with the new ones
 //! (CFG-01).
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::time;
 
 use crate::config::ConfigFile;
 
-/// Returns when the file's content is another, or the file is gone. Without a file, never.
+/// Returns the file's path when its content is another, or the file is gone. Without a file, never.
 ///
 /// It is read again and again: a file that is mounted from a ConfigMap changes by a link two
 /// folders away, which no watch of the file sees.
-pub(super) async fn changed(file: Option<ConfigFile>) {
+pub(super) async fn changed(file: Option<ConfigFile>) -> PathBuf {
     let Some(ConfigFile { path, text }) = file else { return std::future::pending().await };
     while !is_other(&path, &text) {
         time::sleep(PERIOD).await;
     }
+    path
 }
 
 /// A file that cannot be read for another reason than that it is gone is as it was.

@@ -6,11 +6,12 @@
 //!               └──────────── pulse, metrics ──────┘
 //! ```
 
+mod config_file;
 mod servers;
 pub mod state;
+mod tuning;
 
 use std::{
-    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,14 +30,14 @@ use tokio_util::sync::CancellationToken;
 use self::servers::Sources;
 
 use crate::{
-    config::Config,
+    config::{Allow, Config, Tuning},
     datapath::{
         cgroup,
         kernel::Kernel,
         load::{LoadError, Options},
         selftest, syscall,
     },
-    model::{Family, issue::Issue},
+    model::issue::Issue,
     observe::{
         backlog::Backlog,
         health::{Health, Pulse},
@@ -74,6 +75,12 @@ pub enum RunError {
         /// The cgroup root.
         path: PathBuf,
     },
+    /// The settings' file changed.
+    #[error("{} has changed: ending, to be started with what it says now (CFG-01)", path.display())]
+    ConfigChanged {
+        /// The file.
+        path: PathBuf,
+    },
     /// The process cannot be set up.
     #[error("cannot {what}: {source}")]
     Process {
@@ -92,13 +99,14 @@ impl RunError {
             Self::Source(error) => error.is_usage(),
             Self::Load(error) => error.is_usage(),
             Self::Bind(_) | Self::NestedCgroup { .. } => true,
-            Self::NoCgroup | Self::Process { .. } => false,
+            Self::NoCgroup | Self::ConfigChanged { .. } | Self::Process { .. } => false,
         }
     }
 }
 
 /// Runs until SIGTERM or SIGINT. The kernel programs go on without the agent.
 pub fn run(config: Config) -> Result<(), RunError> {
+    set_up(&config.tuning);
     syscall::keep_heap_small();
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -108,21 +116,21 @@ pub fn run(config: Config) -> Result<(), RunError> {
     runtime.block_on(serve(config))
 }
 
+/// What needs more rights than the rest: with `--init-only` this is all that is done (CFG-07).
+pub fn set_up(tuning: &Tuning) {
+    tuning::set_oom_score(tuning.oom_score_adj);
+    tuning::tune(&tuning.conntrack);
+}
+
 async fn serve(config: Config) -> Result<(), RunError> {
     let started = SystemTime::now();
-    let Config { source, bpf_root, cgroup_root, allow, limits, binds, configz } = config;
-    let unrestricted = unrestricted(&source);
+    let Config { source, bpf_root, cgroup_root, allow, limits, binds, configz, file, .. } = config;
+    let unrestricted = source.node_ports.unrestricted();
     let stop = CancellationToken::new();
     end_on_signal(&stop)?;
     let feed = source::start(source).await?;
     let cgroup_root = cgroup_root_of(cgroup_root, allow.nested_cgroup)?;
-    let options = Options {
-        bpf_root: bpf_root.clone(),
-        cgroup_root: cgroup_root.clone(),
-        allow_foreign: allow.foreign_programs,
-        limits,
-    };
-    let kernel = Kernel::open(&options, &Capacities::MINIMUM)?;
+    let kernel = open(&bpf_root, &cgroup_root, allow, limits)?;
 
     let (pulse, pulses) = watch::channel(Pulse::default());
     let (fills, filled) = watch::channel(Vec::new());
@@ -150,20 +158,32 @@ async fn serve(config: Config) -> Result<(), RunError> {
     };
     let source::Feed { changes, tasks: mut sources, .. } = feed;
     let reconcile = reconcile::run(Reconciler::new(kernel), changes, reports, attach);
-    tokio::select! {
-        () = reconcile => {}
-        () = stop.cancelled() => {}
-    }
+    let outcome = tokio::select! {
+        () = reconcile => Ok(()),
+        () = stop.cancelled() => Ok(()),
+        path = config_file::changed(file) => Err(RunError::ConfigChanged { path }),
+    };
     stop.cancel();
     sources.shutdown().await;
     servers.wait().await;
     tracing::info!("stopped; the kernel programs go on");
-    Ok(())
+    outcome
 }
 
-/// The families whose NodePorts answer on every address of the node.
-fn unrestricted(source: &source::Config) -> BTreeSet<Family> {
-    Family::ALL.into_iter().filter(|family| source.node_ports.is_unrestricted(*family)).collect()
+/// Loads the programs, or takes over those that run.
+fn open(
+    bpf_root: &Path,
+    cgroup_root: &Path,
+    allow: Allow,
+    limits: Capacities,
+) -> Result<Kernel, LoadError> {
+    let options = Options {
+        bpf_root: bpf_root.to_owned(),
+        cgroup_root: cgroup_root.to_owned(),
+        allow_foreign: allow.foreign_programs,
+        limits,
+    };
+    Kernel::open(&options, &Capacities::MINIMUM)
 }
 
 /// Names what the process could not do.

@@ -82,12 +82,30 @@ impl Settings {
         }
     }
 
-    /// The whole configuration as kube-proxy's `/configz` has it: what was set, and the
-    /// defaults.
-    pub fn configz(&self) -> Value {
+    /// The whole configuration as kube-proxy's `/configz` has it: what is in force, what was
+    /// set, and the defaults.
+    pub fn configz(&self, effective: &Effective) -> Value {
+        json!({ GROUP: self.document(&IDENTITY, effective) })
+    }
+
+    /// A file that says what is the default anyway (`--write-config-to`).
+    pub fn defaults() -> Value {
+        let settings = Self::default();
+        let mut effective = settings.effective();
+        effective.node_ports.choice = AddressChoice::All;
+        let mut document = settings.document(&IDENTITY, &effective);
+        if let Value::Object(root) = &mut document {
+            root.insert("apiVersion".to_owned(), json!("kubeproxy.config.k8s.io/v1alpha1"));
+            root.insert("kind".to_owned(), json!("KubeProxyConfiguration"));
+        }
+        document
+    }
+
+    /// Every field but those that are left out.
+    fn document(&self, without: &[&str], effective: &Effective) -> Value {
         let mut root = Map::new();
-        for field in fields().iter().filter(|field| !IDENTITY.contains(&field.path)) {
-            let value = self.value(field.path);
+        for field in fields().iter().filter(|field| !without.contains(&field.path)) {
+            let value = effective.value(field.path).unwrap_or_else(|| self.value(field.path));
             let (sections, name) = field.path.rsplit_once('.').unwrap_or(("", field.path));
             let mut at = &mut root;
             for section in sections.split('.').filter(|section| !section.is_empty()) {
@@ -97,7 +115,7 @@ impl Settings {
             }
             at.insert(name.to_owned(), value);
         }
-        json!({ GROUP: root })
+        Value::Object(root)
     }
 
     fn conntrack(&self) -> Conntrack {
@@ -156,6 +174,28 @@ impl Settings {
 
     fn count(&self, path: &str) -> u64 {
         self.value(path).as_u64().unwrap_or_default()
+    }
+}
+
+impl Effective {
+    /// The value of a field that flags of our own can set, too.
+    fn value(&self, path: &str) -> Option<Value> {
+        let address = |bind: &BindAddress| {
+            bind.0.map_or_else(String::new, |address| address.to_string()).into()
+        };
+        match path {
+            "healthzBindAddress" => Some(address(&self.binds.healthz)),
+            "metricsBindAddress" => Some(address(&self.binds.metrics)),
+            "bindAddressHardFail" => Some(self.binds.hard_fail.into()),
+            "hostnameOverride" => Some(self.hostname.clone().unwrap_or_default().into()),
+            "nodePortAddresses" => Some(match &self.node_ports.choice {
+                AddressChoice::All => Value::Null,
+                AddressChoice::Primary => json!(["primary"]),
+                AddressChoice::Ranges(ranges) => ranges.iter().map(ToString::to_string).collect(),
+            }),
+            "iptables.localhostNodePorts" => Some(self.node_ports.localhost.into()),
+            _ => None,
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub fn fields() -> &'static [Field] {
 }
 
 /// The field with this path.
-pub fn field(path: &str) -> Option<&'static Field> {
+pub(super) fn field(path: &str) -> Option<&'static Field> {
     fields().iter().find(|field| field.path == path)
 }
 

@@ -72,7 +72,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_none<E>(self) -> Result<Tree, E> {
-        self.visit_unit()
+        Ok(Tree::Leaf(Value::Null))
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {

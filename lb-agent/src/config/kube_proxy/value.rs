@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::config::BindAddress;
+use crate::config::{BindAddress, BindAddressError};
 
 /// What a field may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -126,8 +126,8 @@ impl Kind {
             }
             Self::Duration | Self::Flush => duration(text).is_some(),
             Self::Address => text.is_empty() || text.parse::<IpAddr>().is_ok(),
-            Self::Healthz => bind_address(text, HEALTHZ_PORT).is_some(),
-            Self::Metrics => bind_address(text, METRICS_PORT).is_some(),
+            Self::Healthz => bind_address(text, HEALTHZ_PORT).is_ok(),
+            Self::Metrics => bind_address(text, METRICS_PORT).is_ok(),
             Self::Cidrs => {
                 text.is_empty() || text.split(',').all(|part| part.trim().parse::<IpNet>().is_ok())
             }
@@ -153,9 +153,7 @@ impl Kind {
             Self::Healthz | Self::Metrics => "ADDR:PORT",
             Self::Mode => "iptables, nftables, ipvs or empty",
             Self::Format => "text or json",
-            Self::Local => {
-                "ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix or empty"
-            }
+            Self::Local => "ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix or empty",
             Self::Cidrs => "CIDRs with commas between them",
             Self::Places => "a list of CIDRs, or of the word \"primary\" alone (CFG-05)",
             Self::Any => "anything",
@@ -188,11 +186,14 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// An address to listen on; a port that is missing is added (CFG-04).
-pub(super) fn bind_address(text: &str, port: u16) -> Option<BindAddress> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(BindAddress(Some((address, port).into())));
+///
+/// # Errors
+/// A text that is no address.
+pub fn bind_address(text: &str, port: u16) -> Result<BindAddress, BindAddressError> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(BindAddress(Some((address, port).into()))),
+        Err(_) => text.parse(),
     }
-    text.parse().ok()
 }
 
 fn number(value: &Value, least: i64, most: i64) -> bool {
@@ -243,9 +244,10 @@ const UNITS: [(&str, f64); 7] = [
     ("ns", 1e-9),
 ];
 
-/// The ports that kube-proxy adds.
-pub(super) const HEALTHZ_PORT: u16 = 10256;
-pub(super) const METRICS_PORT: u16 = 10249;
+/// The port of the health server.
+pub const HEALTHZ_PORT: u16 = 10256;
+/// The port of the metrics server.
+pub const METRICS_PORT: u16 = 10249;
 
 #[cfg(test)]
 mod tests {

@@ -77,8 +77,12 @@ impl NodePortAddresses {
         found
     }
 
-    /// Whether NodePorts of a family answer on every address, whichever there will be.
-    pub fn is_unrestricted(&self, family: Family) -> bool {
+    /// The families whose NodePorts answer on every address, whichever there will be.
+    pub fn unrestricted(&self) -> BTreeSet<Family> {
+        Family::ALL.into_iter().filter(|family| self.is_unrestricted(*family)).collect()
+    }
+
+    fn is_unrestricted(&self, family: Family) -> bool {
         let AddressChoice::Ranges(ranges) = &self.choice else {
             return self.choice == AddressChoice::All;
         };

@@ -27,7 +27,8 @@ fn node(addresses: &[&str]) -> Node {
 /// What a choice selects, without 127.0.0.1.
 fn selected(choice: &str, node: &Node, interfaces: &Interfaces) -> Vec<String> {
     let choice = choice.parse().unwrap();
-    let found = NodePortAddresses { choice, localhost: false, primary: None }.select(node, interfaces);
+    let found =
+        NodePortAddresses { choice, localhost: false, primary: None }.select(node, interfaces);
     found.iter().map(ToString::to_string).collect()
 }
 
@@ -77,7 +78,8 @@ fn np_04_ranges_select_by_family_and_one_that_matches_nothing_selects_nothing() 
 fn np_05_localhost_is_127_0_0_1_where_the_choice_lets_it() {
     let with_localhost = |choice: &str| {
         let choice = choice.parse().unwrap();
-        let found = NodePortAddresses { choice, localhost: true, primary: None }.select(&node(&[]), &interfaces());
+        let found = NodePortAddresses { choice, localhost: true, primary: None }
+            .select(&node(&[]), &interfaces());
         assert!(!found.contains(&"::1".parse().unwrap()));
         found.contains(&"127.0.0.1".parse().unwrap())
     };
@@ -116,11 +118,8 @@ fn hcn_02_a_family_without_a_range_or_with_all_of_it_is_unrestricted() {
         ("192.0.2.0/24,::/0", [false, true]),
         ("fd00::/8,10.0.0.0/8", [false, false]),
     ] {
-        let addresses = NodePortAddresses {
-            choice: text.parse().unwrap(),
-            localhost: false,
-            primary: None,
-        };
+        let addresses =
+            NodePortAddresses { choice: text.parse().unwrap(), localhost: false, primary: None };
         assert_eq!(Family::ALL.map(|family| addresses.is_unrestricted(family)), families, "{text}");
     }
 }
