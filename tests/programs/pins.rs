@@ -96,14 +96,16 @@ fn a_map_of_another_shape_is_never_reused() {
     let Outcome::Rebuilt(misfits) = agent.outcome() else { panic!("{:?}", agent.outcome()) };
     assert_eq!(misfits.len(), 1);
     assert_eq!(misfits[0].map, maps::SLOTS);
-    assert_eq!(misfits[0].found.unwrap().value_size, 24);
+    assert_eq!(misfits[0].to_string(), "SLOTS has value size 24 instead of 16");
     assert!(agent.dump().unwrap().frontends4.is_empty(), "its indexes mean nothing now");
-    connect(&pod, VIP);
+    let before = connect(&pod, VIP);
     apply(&mut agent, &web());
     agent.attach().unwrap();
-    let client = connect(&pod, VIP);
-    await_load(&agent, 1);
-    pod.close(client).unwrap();
+    let after = connect(&pod, VIP);
+    assert_eq!(pod.peer_name(before).unwrap(), VIP.into(), "records name backends alone");
+    await_load(&agent, 2);
+    pod.close(before).unwrap();
+    pod.close(after).unwrap();
     await_load(&agent, 0);
 }
 
@@ -120,7 +122,8 @@ fn half_a_directory_and_junk_are_rebuilt() {
     let Outcome::Rebuilt(misfits) = agent.outcome() else { panic!("{:?}", agent.outcome()) };
     let names: Vec<_> = misfits.iter().map(|misfit| misfit.map).collect();
     assert_eq!(names, [maps::MEMBERS, maps::COUNTERS]);
-    assert!(misfits.iter().all(|misfit| misfit.found.is_none()));
+    assert_eq!(misfits[0].to_string(), "MEMBERS is missing");
+    assert_eq!(misfits[1].to_string(), "COUNTERS is no map");
     apply(&mut agent, &web());
     agent.attach().unwrap();
     connect(&pod, VIP);

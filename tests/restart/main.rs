@@ -12,5 +12,6 @@ mod full;
 mod growth;
 mod pins;
 mod roots;
+mod strangers;
 mod upgrade;
 mod writes;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's maps as a [`Datapath`].
 
-use std::{error::Error as _, io, iter, sync::Arc};
+use std::{error::Error as _, io, iter, path::Path, sync::Arc};
 
 use aya::maps::{MapError, PerCpuValues};
 use lb_common::{
@@ -48,7 +48,7 @@ impl Kernel {
         }
         let limits = options.limits;
         let generation = loader.build(&at_most(wanted, &limits))?;
-        say(&generation.outcome);
+        say(loader.directory(), &generation);
         Ok(Self { loader, generation, writes: 0, aside: 0, limits, attached: false })
     }
 
@@ -161,7 +161,7 @@ impl Datapath for Kernel {
         if self.attached {
             self.loader.attach(&grown).map_err(failed_to_grow)?;
         }
-        say(&grown.outcome);
+        say(self.loader.directory(), &grown);
         self.writes += self.generation.maps.writes();
         self.generation = grown;
         let has_grown = self.generation.capacities != before;
@@ -247,17 +247,18 @@ fn failed_to_grow(error: LoadError) -> Error {
 }
 
 /// One line on how maps and programs came about.
-fn say(outcome: &Outcome) {
-    match outcome {
+fn say(directory: &Path, generation: &Generation) {
+    match &generation.outcome {
         Outcome::Unchanged => tracing::info!("the pinned programs and maps are the right ones"),
         Outcome::Fresh => tracing::info!("loaded programs with new maps"),
         Outcome::Upgraded => tracing::info!("loaded new programs over the pinned maps"),
         Outcome::Grown => tracing::info!("loaded programs over larger maps with the same contents"),
         Outcome::Rebuilt(misfits) => {
-            let maps: Vec<_> = misfits.iter().map(|misfit| misfit.map).collect();
+            let misfits: Vec<_> = misfits.iter().map(ToString::to_string).collect();
             tracing::warn!(
-                maps = maps.join(","),
-                "pinned maps do not fit this agent: made anew, with all that name their indexes; the rest is kept"
+                pins = %format_args!("{}: {}", directory.display(), misfits.join("; ")),
+                made_anew = generation.fresh.join(","),
+                "pins cannot be used as they are: made anew with what names their indexes, all else is kept; the programs that run go on until the new ones are filled"
             );
         }
     }

@@ -88,6 +88,8 @@ pub struct Shape {
 pub enum Role {
     /// Holds or names indexes of Services, slots and backends. All grow together.
     Table,
+    /// BACKENDS: a table that names nothing, and which sockets' records name.
+    Backend,
     /// BACKEND_LOAD: grows with the tables, and counts what the sockets' records hold.
     Load,
     /// Sockets' records: name backends by index.
@@ -173,7 +175,7 @@ impl Shape {
     /// must have the right number, too.
     pub fn fits(&self, found: &MapDescription) -> bool {
         let entries_fit = match self.role {
-            Role::Table | Role::Load => found.max_entries > 0,
+            Role::Table | Role::Backend | Role::Load => found.max_entries > 0,
             Role::Socket | Role::Dependent | Role::Alone if self.follows_cluster() => {
                 found.max_entries.is_power_of_two()
             }
@@ -247,7 +249,7 @@ pub const SHAPES: [Shape; 18] = [
     hash::<FrontendKey6, FrontendValue>(maps::FRONTENDS6, Role::Table, |sizes| sizes.frontends),
     array::<Service>(maps::SERVICES, Role::Table, |sizes| sizes.services),
     array::<Slot>(maps::SLOTS, Role::Table, |sizes| sizes.slots),
-    array::<Backend>(maps::BACKENDS, Role::Table, |sizes| sizes.backends),
+    array::<Backend>(maps::BACKENDS, Role::Backend, |sizes| sizes.backends),
     array::<BackendLoad>(maps::BACKEND_LOAD, Role::Load, |sizes| sizes.backends),
     sparse::<MemberKey, Member>(maps::MEMBERS, Role::Table, |sizes| sizes.backends),
     sparse::<u32, ServiceName>(maps::NAMES, Role::Table, |sizes| sizes.services),

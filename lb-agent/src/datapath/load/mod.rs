@@ -38,7 +38,7 @@ use super::{
 
 pub use self::{
     error::LoadError,
-    fate::Misfit,
+    fate::{Misfit, Wrong},
     links::{HOOKS, Hook, PinnedProgram},
 };
 
@@ -73,6 +73,8 @@ pub struct Generation {
     pub capacities: Capacities,
     /// How they came about.
     pub outcome: Outcome,
+    /// The maps that were made empty.
+    pub fresh: Vec<&'static str>,
     programs: Vec<Program>,
 }
 
@@ -129,20 +131,26 @@ impl Loader {
     /// Brings maps of at least the wanted sizes and the programs over them into being, from
     /// what is pinned as far as it fits. What runs goes on running.
     pub fn build(&self, wanted: &Capacities) -> Result<Generation, LoadError> {
-        let found = SHAPES.map(|shape| find(&self.pins.latest_map(shape.name)));
+        let mut found = SHAPES.map(|shape| find(&self.pins.latest_map(shape.name)));
+        let stage = self.pins.latest_programs();
+        let pinned = object::open_programs(&self.pins, stage);
+        if let Some(programs) = &pinned {
+            let used = programs.iter().flat_map(|program| program.maps.iter().copied());
+            fate::disown(&mut found, &used.collect());
+        }
         let fates = fate::decide(&found, &powers_of_two(wanted));
         let misfits = fate::misfits(&found);
         let globals = Globals { sockets_mask: sockets_mask(&fates), ..self.globals };
         let build_id = object::build_id(&fates, &globals);
         let kept = fates.iter().all(|fate| fate.origin == Origin::Kept);
-        let stage = self.pins.latest_programs();
         if kept
             && self.pins.build_id(stage).as_deref() == Some(&*build_id)
-            && let Some(programs) = object::open_programs(&self.pins, stage)
+            && let Some(programs) = pinned
         {
             let maps = self.open(&fates)?;
             let capacities = capacities(&fates);
-            return Ok(Generation { maps, capacities, outcome: Outcome::Unchanged, programs });
+            let outcome = Outcome::Unchanged;
+            return Ok(Generation { maps, capacities, outcome, fresh: Vec::new(), programs });
         }
         let outcome = if found.iter().all(|found| *found == Found::Nothing) {
             Outcome::Fresh
@@ -177,6 +185,11 @@ impl Loader {
             !runs.is_ok_and(|runs| runs.programs.contains(&program.id))
         });
         idle.map(|program| program.hook)
+    }
+
+    /// The directory of this layout's pins.
+    pub fn directory(&self) -> &Path {
+        self.pins.layout()
     }
 
     /// The cgroup whose sockets are balanced.
@@ -224,7 +237,9 @@ impl Loader {
         let programs = object::load_programs(&mut ebpf, &self.pins)?;
         self.pins.set_build_id(build_id)?;
         self.pins.complete()?;
-        Ok(Generation { maps, capacities: capacities(fates), outcome, programs })
+        let fresh = fates.iter().filter(|fate| fate.origin == Origin::Fresh);
+        let fresh = fresh.map(|fate| fate.name).collect();
+        Ok(Generation { maps, capacities: capacities(fates), outcome, fresh, programs })
     }
 
     fn open(&self, fates: &[Fate]) -> Result<Maps, LoadError> {

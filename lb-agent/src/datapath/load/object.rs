@@ -27,6 +27,8 @@ pub(super) struct Program {
     pub(super) hook: &'static Hook,
     pub(super) fd: OwnedFd,
     pub(super) id: u32,
+    /// The ids of the maps that it uses.
+    pub(super) maps: Vec<u32>,
 }
 
 /// The programs' read-only globals: what never changes while they are loaded.
@@ -131,7 +133,7 @@ fn describe(hook: &'static Hook, fd: OwnedFd) -> Result<Program, LoadError> {
         program: hook.name,
         answer: ProgramError::IOError(error),
     })?;
-    Ok(Program { hook, fd, id: described.id })
+    Ok(Program { hook, fd, id: described.id, maps: described.maps })
 }
 
 /// The ELF object that build.rs made.

@@ -51,6 +51,11 @@ impl Pins {
         Self { root: root.to_owned(), layout: root.join(format!("v{LAYOUT_VERSION}")) }
     }
 
+    /// The directory of this layout's pins.
+    pub(super) fn layout(&self) -> &Path {
+        &self.layout
+    }
+
     /// The pin of a map.
     pub(super) fn map(&self, stage: Stage, name: &str) -> PathBuf {
         self.directory(stage).join("maps").join(name)
@@ -247,8 +252,11 @@ pub(super) fn remove(path: &Path) -> Result<(), LoadError> {
     }
 }
 
-/// Moves a pin over another one, if there is one.
+/// Moves a pin over another one, if there is one. A directory in its place is no pin of ours.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), LoadError> {
+    if from.is_file() && to.is_dir() {
+        remove(to)?;
+    }
     fs::rename(from, to).map_err(file("rename", from))
 }
 

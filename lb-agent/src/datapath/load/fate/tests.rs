@@ -68,9 +68,53 @@ fn a_table_that_does_not_fit_takes_all_that_names_its_indexes() {
     let mut found = intact();
     damage(&mut found, maps::SLOTS);
     let fates = decide(&found, &Capacities::MINIMUM);
+    let kept = [
+        maps::BACKENDS,
+        maps::BACKEND_LOAD,
+        maps::SERVICE_CIDRS,
+        maps::NODE_ADDRS,
+        maps::SOCKETS,
+        maps::SOCKETS_OVER,
+        maps::BYPASS,
+        maps::COUNTERS,
+        maps::CONFIG,
+    ];
+    assert_eq!(origins(&fates, Origin::Kept), kept, "sockets name backends alone");
+    assert_eq!(misfits(&found).iter().map(|misfit| misfit.map).collect::<Vec<_>>(), [maps::SLOTS]);
+}
+
+#[test]
+fn without_backends_nothing_stays_that_names_anything() {
+    let mut found = intact();
+    damage(&mut found, maps::BACKENDS);
+    let fates = decide(&found, &Capacities::MINIMUM);
     let kept = [maps::SERVICE_CIDRS, maps::NODE_ADDRS, maps::BYPASS, maps::COUNTERS, maps::CONFIG];
     assert_eq!(origins(&fates, Origin::Kept), kept);
-    assert_eq!(misfits(&found).iter().map(|misfit| misfit.map).collect::<Vec<_>>(), [maps::SLOTS]);
+    let misfit = misfits(&found)[0].to_string();
+    assert_eq!(misfit, "BACKENDS has value size 40 instead of 32");
+}
+
+#[test]
+fn a_map_of_the_right_shape_that_the_programs_do_not_use_is_somebody_elses() {
+    let mut found = intact();
+    let ids = |found: &[Found]| {
+        let ids = found.iter().filter_map(|found| match found {
+            Found::Map(map) => Some(map.id),
+            _ => None,
+        });
+        ids.collect()
+    };
+    let used = ids(&found);
+    disown(&mut found, &used);
+    assert_eq!(found, intact());
+    for found in &mut found {
+        if let Found::Map(map) = found {
+            map.id = 2;
+        }
+    }
+    disown(&mut found, &used);
+    assert_eq!(misfits(&found).len(), SHAPES.len() - 1, "no program uses NAMES");
+    assert!(misfits(&found).iter().all(|misfit| misfit.wrong == Wrong::Stray));
 }
 
 #[test]
