@@ -104,6 +104,9 @@ fn node_addresses(listing: &Listing) -> [Change; 1] {
 fn settle(reconciler: &mut Reconciler<Fake>) {
     reconciler.sync().unwrap();
     while reconciler.has_leftovers() {
-        reconciler.retire().unwrap();
+        if let Some(grace) = reconciler.part() {
+            grace().unwrap();
+        }
+        reconciler.take_away().unwrap();
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Driver {
     pub(crate) fake: Fake,
     /// The sizes that the agent takes the maps to have.
     pub(crate) believed: Capacities,
+    /// Whether a grace period is over only after the next plan.
+    pub(crate) overlaps: bool,
     desired: Desired,
     /// `None` after a start and after a failure: the maps are to be read again.
     planner: Option<Planner>,
@@ -29,7 +31,7 @@ impl Driver {
     pub(crate) fn new(seed: u64) -> Self {
         let fake = Fake::new(seed);
         let believed = fake.capacities();
-        Self { fake, believed, desired: Desired::default(), planner: None }
+        Self { fake, believed, overlaps: false, desired: Desired::default(), planner: None }
     }
 
     /// The agent is started again on the same maps.
@@ -59,21 +61,34 @@ impl Driver {
             let ops = planner.plan(&self.desired, &changed, &load);
             (planner, ops)
         } else {
+            if self.fake.grace()().is_err() {
+                return false;
+            }
             let Ok(tables) = self.fake.dump() else { return false };
             let mut planner = Planner::restore(tables, self.believed);
             let ops = planner.plan_all(&self.desired, &load);
             (planner, ops)
         };
-        if !self.execute(&mut planner, &ops) {
-            return false;
-        }
-        let leftovers = planner.retire();
-        if !self.execute(&mut planner, &leftovers) {
+        if !self.execute(&mut planner, &ops) || !self.take_away(&mut planner) {
             return false;
         }
         assert_eq!(planner.tables(), &self.fake.tables, "the planner knows what is in the maps");
+        let is_done = !planner.has_leftovers();
         self.planner = Some(planner);
-        true
+        is_done
+    }
+
+    /// Takes away what is left over: at once, or what was when the try before this one ended.
+    fn take_away(&mut self, planner: &mut Planner) -> bool {
+        let is_over = planner.is_parting() || !self.overlaps;
+        if planner.part() && self.fake.grace()().is_err() {
+            return false;
+        }
+        if !is_over {
+            return true;
+        }
+        let leftovers = planner.take_away();
+        self.execute(planner, &leftovers)
     }
 
     /// Executes ops. After one that fails, those that do not need it are executed still.

@@ -36,16 +36,33 @@ fn every_case_converges_while_a_tenth_of_all_writes_fails() {
 }
 
 #[test]
-fn every_case_converges_after_a_kill_at_any_op() {
+fn every_case_converges_when_each_change_comes_during_a_grace_period() {
     for case in CASES {
+        for seed in 1..=24 {
+            let mut driver = Driver::new(seed);
+            (driver.fake.faults_percent, driver.overlaps) = (FAULTS_PERCENT, true);
+            for snapshot in steps_of(case) {
+                driver.attempt(&snapshot);
+            }
+            let last = steps_of(case).pop().unwrap();
+            assert!(driver.converge(&last, TRIES) < TRIES, "{}, seed {seed}", case.name);
+            driver.check(&last, &format!("{}, seed {seed}", case.name));
+        }
+    }
+}
+
+#[test]
+fn every_case_converges_after_a_kill_at_any_op() {
+    for (case, overlaps) in CASES.iter().flat_map(|case| [(case, false), (case, true)]) {
         let total = ops_of(case);
         for killed_after in 0..=total {
             let mut driver = Driver::new(1);
-            driver.fake.crash_after = Some(killed_after);
+            (driver.fake.crash_after, driver.overlaps) = (Some(killed_after), overlaps);
             for snapshot in steps_of(case) {
                 driver.attempt(&snapshot);
             }
             driver.restart();
+            driver.overlaps = false;
             let last = steps_of(case).pop().unwrap();
             let what = format!("{}, killed after {killed_after} of {total} ops", case.name);
             assert_eq!(driver.converge(&last, TRIES), 1, "{what}");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io};
 
 use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN, SERVICE_CIDRS_LEN};
 
-use super::{Datapath, Error, Failed, Growth, at_least};
+use super::{Datapath, Error, Failed, Grace, Growth, at_least};
 use crate::plan::{op::Op, tables::Tables};
 
 /// Maps in memory. Public fields, so that a test can do to them what others do to a
@@ -158,6 +158,12 @@ impl Datapath for Fake {
         self.fail_if_crashed()?;
         self.fail_by_chance("read", maps::FRONTENDS4)?;
         Ok(self.tables.clone())
+    }
+
+    /// Fails by chance and after a crash; the wait itself is over at once.
+    fn grace(&mut self) -> Grace {
+        let outcome = self.execute(&Op::Grace);
+        Box::new(|| outcome)
     }
 
     fn apply(&mut self, ops: &[Op]) -> Result<(), Failed> {

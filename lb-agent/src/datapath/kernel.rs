@@ -11,7 +11,7 @@ use lb_common::{
 };
 
 use super::{
-    Datapath, Error, Failed, Growth, arrays, at_least, at_most,
+    Datapath, Error, Failed, Grace, Growth, arrays, at_least, at_most,
     load::{Generation, Hook, LoadError, Loader, Options, Outcome},
     maps::Maps,
     syscall,
@@ -118,8 +118,14 @@ impl Datapath for Kernel {
     }
 
     fn dump(&mut self) -> Result<Tables, Error> {
-        syscall::wait_for_grace();
         dump(&self.generation.maps)
+    }
+
+    fn grace(&mut self) -> Grace {
+        Box::new(|| {
+            syscall::wait_for_grace();
+            Ok(())
+        })
     }
 
     fn apply(&mut self, ops: &[Op]) -> Result<(), Failed> {

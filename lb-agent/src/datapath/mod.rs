@@ -31,9 +31,13 @@ pub trait Datapath {
     /// How many elements each map can hold now.
     fn capacities(&self) -> Capacities;
 
-    /// Everything that the agent owns, as it is now. Waits for a grace period first, so that
-    /// no program still uses what the dump does not name: the caller may give it away.
+    /// Everything that the agent owns, as it is now. Programs that started before may still
+    /// use what it does not name, until a grace period is over.
     fn dump(&mut self) -> Result<Tables, Error>;
+
+    /// A wait for a grace period, which begins when it is called. It blocks, touches no map,
+    /// and may be called on another thread.
+    fn grace(&mut self) -> Grace;
 
     /// Executes ops in their order, up to the first that fails. Ops that follow each other
     /// and write the same hash map may go to the kernel in one batch, in any order among
@@ -64,6 +68,9 @@ pub enum Growth {
     /// The kernel did not make larger maps. All is as it was before.
     Refused,
 }
+
+/// Waits until no program still uses what it read before the call.
+pub type Grace = Box<dyn FnOnce() -> Result<(), Error> + Send>;
 
 /// How far [`Datapath::apply`] came.
 #[derive(Debug, thiserror::Error)]

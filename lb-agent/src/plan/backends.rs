@@ -45,8 +45,10 @@ pub struct Backends {
     busy: Vec<u32>,
     /// Whose use changed since the last settlement.
     touched: Vec<u32>,
-    /// Backends that nobody uses any more: they die after the grace period.
+    /// Backends that nobody uses any more: they die after a grace period.
     dying: BTreeSet<u32>,
+    /// How many grace periods have begun.
+    graces: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,8 @@ struct Entry {
     kept: u32,
     /// Not written yet.
     is_new: bool,
+    /// How many grace periods had begun when a service port last stopped using it.
+    released: u32,
 }
 
 impl Backends {
@@ -80,6 +84,7 @@ impl Backends {
             busy: Vec::new(),
             touched: found.iter().map(|(index, _)| *index).collect(),
             dying: BTreeSet::new(),
+            graces: 0,
         };
         for (index, backend) in found {
             let Life { port, protocol, .. } = backend.life;
@@ -115,9 +120,23 @@ impl Backends {
         Some(hold)
     }
 
-    /// Ends one use.
+    /// Ends one use: set words that are written now name the backend no more.
     pub fn release(&mut self, hold: Hold) {
         self.count(hold, u32::wrapping_sub);
+        let graces = self.graces;
+        if let Some(entry) = self.entry_mut(hold.index) {
+            entry.released = graces;
+        }
+    }
+
+    /// Ends one use, a grace period after the last set word that named it for this.
+    pub fn let_go(&mut self, hold: Hold) {
+        self.count(hold, u32::wrapping_sub);
+    }
+
+    /// Notes that a grace period begins.
+    pub const fn part(&mut self) {
+        self.graces = self.graces.wrapping_add(1);
     }
 
     /// Takes a use back that nothing was planned for; a place that was found for it is free.
@@ -176,15 +195,21 @@ impl Backends {
         }
     }
 
-    /// The deaths of those that nobody uses: to be executed after a grace period. Their
-    /// indexes are free then.
+    /// The deaths of those that nobody has used since the last grace period began: to be
+    /// executed when it is over. Their indexes are free then.
     pub fn bury(&mut self) -> Vec<Op> {
         for index in std::mem::take(&mut self.busy) {
             self.indexes.give(index);
         }
         let dying = std::mem::take(&mut self.dying);
-        let mut deaths = Vec::with_capacity(dying.len());
-        for index in dying {
+        let is_late = |index: &u32| {
+            let entry = self.entries.get(*index as usize).and_then(Option::as_ref);
+            entry.is_some_and(|entry| entry.released == self.graces)
+        };
+        let (late, dead): (BTreeSet<_>, BTreeSet<_>) = dying.into_iter().partition(is_late);
+        self.dying = late;
+        let mut deaths = Vec::with_capacity(dead.len());
+        for index in dead {
             if let Some(entry) = self.entries.get(index as usize).copied().flatten() {
                 let generation = entry.life.generation.wrapping_add(1);
                 let life = Life { generation, state: State::Dead as u8, ..entry.life };
@@ -215,15 +240,14 @@ impl Backends {
             port: key.port,
         };
         let mut entry = Entry::new(key, life, BackendFlags::empty());
-        entry.is_new = true;
+        (entry.is_new, entry.released) = (true, self.graces);
         self.by_key.insert(key, index);
         self.put(index, Some(entry));
         Some(index)
     }
 
     fn count(&mut self, hold: Hold, add: fn(u32, u32) -> u32) {
-        let place = self.entries.get_mut(hold.index as usize);
-        if let Some(entry) = place.and_then(Option::as_mut) {
+        if let Some(entry) = self.entry_mut(hold.index) {
             if hold.role.intersects(Role::CLUSTER | Role::LOCAL) {
                 entry.in_sets = add(entry.in_sets, 1);
                 entry.ready = add(entry.ready, u32::from(hold.role.contains(Role::READY)));
@@ -233,6 +257,10 @@ impl Backends {
             }
             self.touched.push(hold.index);
         }
+    }
+
+    fn entry_mut(&mut self, index: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(index as usize).and_then(Option::as_mut)
     }
 
     fn forget(&mut self, index: u32, entry: &Entry) {
@@ -256,7 +284,17 @@ impl Backends {
 
 impl Entry {
     const fn new(key: BackendKey, life: Life, flags: BackendFlags) -> Self {
-        Self { key, life, flags, in_sets: 0, ready: 0, here: 0, kept: 0, is_new: false }
+        Self {
+            key,
+            life,
+            flags,
+            in_sets: 0,
+            ready: 0,
+            here: 0,
+            kept: 0,
+            is_new: false,
+            released: 0,
+        }
     }
 
     /// A backend that is in no set gets nothing new: what it has, it keeps (CT-05).

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! dump ─► Planner::restore ─► plan_all, then plan (by change) ─► ops ─► confirm
-//!                                        └► retire ─► grace, then what is left over
+//!                                        └► part ─► a grace period ─► take_away
 //! ```
 //!
 //! Invariant: after every prefix of the ops, in their order, `Tables::check_refs` is empty and
@@ -50,6 +50,8 @@ pub struct Planner {
     pub(super) backends: Backends,
     pub(super) next_id: u32,
     pub(super) limbo: Limbo,
+    /// What waits for the end of the grace period that goes on.
+    pub(super) leaving: Option<Limbo>,
     /// Service ports that found no room.
     pub(super) full: BTreeMap<PortName, Shortage>,
     /// How many addresses found no room in NODE_ADDRS.
@@ -147,9 +149,8 @@ impl Planner {
 
     /// Places service ports: first those that are there, then new ones by age and name.
     fn place_ports(&mut self, names: BTreeSet<PortName>, round: &mut Round<'_>) {
-        let (known, mut new): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| {
-            self.places.contains_key(name) || self.limbo.ports.contains_key(name)
-        });
+        let (known, mut new): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| self.places.contains_key(name) || self.waits(name));
         new.sort_by_cached_key(|name| {
             let port = round.desired.port(name);
             port.map(|port| (port.owner.created_secs, port.owner.service.clone()))
@@ -164,7 +165,7 @@ impl Planner {
         self.full.remove(&name);
         let placed = self.places.remove(&name);
         let is_placed = placed.is_some();
-        let old = placed.or_else(|| self.limbo.ports.remove(&name));
+        let old = placed.or_else(|| self.come_back(&name));
         let room = round.room;
         let outcome = match round.desired.port(&name) {
             Some(port) => self.try_port(port, old.as_ref().unwrap_or(&Place::NONE), round),
@@ -172,6 +173,9 @@ impl Planner {
         };
         match (outcome, old) {
             (Ok(Some(place)), _) => {
+                if let Some(port) = round.desired.port(&name).filter(|_| !is_placed) {
+                    self.keep_members(port, &place, round);
+                }
                 self.places.insert(name, place);
             }
             (Ok(None), Some(old)) => {
@@ -231,6 +235,8 @@ fn frontends_of(names: &[PortName], desired: &Desired) -> Vec<Frontend> {
     ports.flat_map(|port| port.claims.iter().map(|(frontend, _)| *frontend)).collect()
 }
 
+#[cfg(test)]
+mod interleaved;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

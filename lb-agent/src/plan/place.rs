@@ -71,6 +71,17 @@ impl Place {
 }
 
 impl Limbo {
+    /// Adds what waits elsewhere.
+    pub fn merge(&mut self, other: Self) {
+        let Self { ports, records, regions, unguarded, ids, members } = other;
+        self.ports.extend(ports);
+        self.records.extend(records);
+        self.regions.extend(regions);
+        self.unguarded.extend(unguarded);
+        self.ids.extend(ids);
+        self.members.extend(members);
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.ports.is_empty()

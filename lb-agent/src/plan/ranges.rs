@@ -48,7 +48,9 @@ impl Planner {
             return;
         }
         // Guarded again before the grace period was over.
-        self.limbo.unguarded.remove(&port.owner.name);
+        for limbo in [Some(&mut self.limbo), self.leaving.as_mut()].into_iter().flatten() {
+            limbo.unguarded.remove(&port.owner.name);
+        }
         let gone = self.tables.ranges_of(place.id).filter(|(key, _)| !wanted.contains_key(key));
         let before = round.phases.settlement.len();
         round.phases.settlement.extend(gone.map(removal));

@@ -44,6 +44,7 @@ impl Planner {
             backends: Backends::restore(&tables, capacities.backends),
             next_id: next_id(&tables),
             limbo: Limbo { records: dirty, ..Limbo::default() },
+            leaving: None,
             full: BTreeMap::new(),
             addresses_left: 0,
             has_new_room: false,

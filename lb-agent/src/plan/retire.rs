@@ -12,49 +12,70 @@ use super::{
     op::Op,
     phases::Phases,
     place::{Limbo, Place},
+    port::{Port, PortName},
     ranges::removal,
     restore::cleared,
 };
 
 impl Planner {
-    /// Whether something waits for a grace period.
+    /// Whether something waits for a grace period, or for the end of one.
     pub fn has_leftovers(&self) -> bool {
-        !self.limbo.is_empty() || self.backends.has_dying()
+        self.leaving.is_some() || !self.limbo.is_empty() || self.backends.has_dying()
     }
 
-    /// Whether indexes or ids wait for a grace period, not only regions of slots.
-    pub fn has_remains(&self) -> bool {
-        let limbo = &self.limbo;
-        let rest = limbo.ports.is_empty() && limbo.records.is_empty() && limbo.ids.is_empty();
-        !rest || self.backends.has_dying()
+    /// Whether a grace period goes on after which something is to be taken away.
+    pub const fn is_parting(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Notes that a grace period begins now, for what no frontend and no set word leads to any
+    /// more. `false`: nothing is left over, or one goes on already. Plans may be made and
+    /// executed meanwhile; what they leave over waits for the next one.
+    pub fn part(&mut self) -> bool {
+        if self.is_parting() || !self.has_leftovers() {
+            return false;
+        }
+        self.leaving = Some(std::mem::take(&mut self.limbo));
+        self.backends.part();
+        true
     }
 
     /// The ops that take away what no frontend and no set word leads to any more, a grace
     /// period first. Empty if nothing is left over.
     pub fn retire(&mut self) -> Vec<Op> {
-        if !self.has_leftovers() {
-            return Vec::new();
+        if let Some(leaving) = self.leaving.take() {
+            self.limbo.merge(leaving);
         }
-        let limbo = std::mem::take(&mut self.limbo);
-        let mut ops = vec![Op::Grace];
-        let ports = limbo.ports.values();
+        let mut ops = Vec::new();
+        if self.part() {
+            ops.push(Op::Grace);
+            ops.extend(self.take_away());
+        }
+        ops
+    }
+
+    /// The ops for what was left over when [`Planner::part`] was called, and that nothing uses
+    /// again: to be executed when the grace period is over.
+    pub fn take_away(&mut self) -> Vec<Op> {
+        let Some(leaving) = self.leaving.take() else { return Vec::new() };
+        let ports = leaving.ports.values();
         let records: Vec<u32> =
-            limbo.records.iter().copied().chain(ports.flat_map(Place::indexes)).collect();
-        ops.extend(records.iter().filter_map(|&index| self.clear_op(index)));
-        let ids = limbo.ids.iter().copied().chain(limbo.ports.values().map(|place| place.id));
-        ops.extend(self.member_ops(&limbo));
-        ops.extend(limbo.ports.values().flat_map(|place| self.range_ops(place.id)));
-        ops.extend(self.unguarded_ops(limbo.unguarded.iter().cloned()));
-        for hold in limbo.ports.values().flat_map(|place| &place.holds) {
-            self.backends.release(*hold);
+            leaving.records.iter().copied().chain(ports.flat_map(Place::indexes)).collect();
+        let mut ops: Vec<_> = records.iter().filter_map(|&index| self.clear_op(index)).collect();
+        let ids = leaving.ids.iter().copied().chain(leaving.ports.values().map(|place| place.id));
+        ops.extend(self.member_ops(&leaving));
+        ops.extend(leaving.ports.values().flat_map(|place| self.range_ops(place.id)));
+        ops.extend(self.unguarded_ops(leaving.unguarded.iter().cloned()));
+        for hold in leaving.ports.values().flat_map(|place| &place.holds) {
+            self.backends.let_go(*hold);
         }
         ops.extend(ids.map(|id| Op::Name { id, text: None }));
         let mut phases = Phases::default();
         self.backends.settle(&mut phases);
         ops.extend(phases.into_ops());
         ops.extend(self.backends.bury());
-        let regions = limbo.ports.values().flat_map(|place| &place.regions);
-        for region in limbo.regions.iter().chain(regions) {
+        let regions = leaving.ports.values().flat_map(|place| &place.regions);
+        for region in leaving.regions.iter().chain(regions) {
             self.regions.give(region.base, region.count);
         }
         for index in records {
@@ -64,12 +85,46 @@ impl Planner {
         ops
     }
 
+    /// The place of a service port that waits, which takes it up again.
+    pub(super) fn come_back(&mut self, name: &PortName) -> Option<Place> {
+        let leaving = self.leaving.as_mut().and_then(|leaving| leaving.ports.remove(name));
+        leaving.or_else(|| self.limbo.ports.remove(name))
+    }
+
+    /// Whether a service port waits.
+    pub(super) fn waits(&self, name: &PortName) -> bool {
+        let leaving = self.leaving.as_ref().is_some_and(|leaving| leaving.ports.contains_key(name));
+        leaving || self.limbo.ports.contains_key(name)
+    }
+
+    /// A service port has come back of which a dump had members that nobody wanted: the wanted
+    /// ones stay.
+    pub(super) fn keep_members(&mut self, port: &Port, place: &Place, round: &mut Round<'_>) {
+        let is_own = |key: &MemberKey| key.service_id == place.id;
+        let mut found = Vec::new();
+        for limbo in [Some(&mut self.limbo), self.leaving.as_mut()].into_iter().flatten() {
+            found.extend(limbo.members.iter().copied().filter(is_own));
+            limbo.members.retain(|key| !is_own(key));
+        }
+        if found.is_empty() {
+            return;
+        }
+        let settlement = &mut round.phases.settlement;
+        let known: HashSet<_> = settlement.iter().filter_map(removed_member).collect();
+        let is_wanted = |key: &MemberKey| {
+            port.affinity_secs != 0 && place.holds.iter().any(|hold| hold.index == key.backend)
+        };
+        let stale = found.into_iter().filter(|key| !is_wanted(key) && !known.contains(key));
+        settlement.extend(stale.map(|key| Op::Member { key, member: None }));
+    }
+
     /// Finds what no service port has: ids and members that an earlier run, or somebody else,
     /// left behind.
     pub(super) fn sweep(&mut self, round: &mut Round<'_>) {
         let seen = round.members.take().unwrap_or_default();
         let ids: HashSet<u32> = self.places.values().map(|place| place.id).collect();
-        let leaving: HashSet<u32> = self.limbo.ports.values().map(|place| place.id).collect();
+        let waiting = self.leaving.iter().chain([&self.limbo]).flat_map(|limbo| &limbo.ports);
+        let leaving: HashSet<u32> = waiting.map(|(_, place)| place.id).collect();
         let refused: HashSet<u32> =
             self.full.keys().filter_map(|name| Some(self.places.get(name)?.id)).collect();
         let known = |id: &u32| ids.contains(id) || leaving.contains(id);

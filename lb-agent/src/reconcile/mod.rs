@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use lb_common::maps::Capacities;
 
 use crate::{
-    datapath::{self, Datapath, Failed, Growth},
+    datapath::{self, Datapath, Failed, Grace, Growth},
     model::{
         ObjectName,
         change::Change,
@@ -71,7 +71,7 @@ pub enum SyncError {
     /// Ops failed.
     #[error("the maps could not be changed; trying again")]
     Apply(#[from] Failed),
-    /// The maps could not be read or enlarged.
+    /// The maps could not be read or enlarged, or no grace period came.
     #[error("the maps could not be read; trying again")]
     Dump(#[from] datapath::Error),
 }
@@ -128,6 +128,8 @@ impl<D: Datapath> Reconciler<D> {
             Some(planner) if changed.is_empty() && !planner.has_retry() => return Ok(()),
             Some(planner) => planner.plan(desired, &changed, &load),
             None => {
+                // What the dump does not name is given away.
+                (datapath.grace())()?;
                 let tables = datapath.dump()?;
                 let mut fresh = Planner::restore(tables, datapath.capacities());
                 let load = |backend| datapath.load(backend);
@@ -139,20 +141,51 @@ impl<D: Datapath> Reconciler<D> {
         self.execute(&ops)
     }
 
-    /// Takes away what nobody uses any more, a grace period later, and tries again what
-    /// found no room. Blocks for the grace period: 8 to 16 ms.
+    /// A grace period to be waited for, on any thread, before [`Reconciler::take_away`]; `None`
+    /// if nothing is left over, or one goes on already. Syncs may go on meanwhile.
+    pub fn part(&mut self) -> Option<Grace> {
+        self.planner.as_mut()?.part().then(|| self.datapath.grace())
+    }
+
+    /// Whether a grace period goes on after which something is to be taken away.
+    pub fn is_parting(&self) -> bool {
+        self.planner.as_ref().is_some_and(Planner::is_parting)
+    }
+
+    /// Takes away what nobody used any more when the grace period began that is over now, and
+    /// tries again what found no room.
     ///
     /// # Errors
     /// As [`Reconciler::sync`].
-    pub fn retire(&mut self) -> Result<(), SyncError> {
-        let ops = self.planner.as_mut().map_or_else(Vec::new, Planner::retire);
+    pub fn take_away(&mut self) -> Result<(), SyncError> {
+        let ops = self.planner.as_mut().map_or_else(Vec::new, Planner::take_away);
         self.execute(&ops)?;
         if self.planner.as_ref().is_some_and(Planner::has_retry) { self.sync() } else { Ok(()) }
     }
 
-    /// Whether [`Reconciler::retire`] has something to do.
+    /// Whether something waits for a grace period, or for the end of one.
     pub fn has_leftovers(&self) -> bool {
         self.planner.as_ref().is_some_and(Planner::has_leftovers)
+    }
+
+    /// Reads the maps. If they are not what they should be, somebody else wrote to them, and
+    /// the next [`Reconciler::sync`] mends it.
+    ///
+    /// # Errors
+    /// As [`Reconciler::sync`].
+    pub fn compare(&mut self) -> Result<(), SyncError> {
+        self.ceiling.1 = None;
+        if let Some(planner) = &self.planner {
+            match self.datapath.dump() {
+                Ok(tables) if tables == *planner.tables() => {}
+                Ok(_) => self.distrust(),
+                Err(error) => {
+                    self.distrust();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Has the next [`Reconciler::sync`] compare everything with what the maps really hold,

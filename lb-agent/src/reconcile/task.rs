@@ -10,12 +10,13 @@ use std::{
 use lb_common::maps;
 use tokio::{
     sync::{mpsc, watch},
+    task::{self, JoinHandle},
     time::{self, Instant as Deadline},
 };
 
 use super::{Reconciler, SyncError};
 use crate::{
-    datapath::Datapath,
+    datapath::{self, Datapath},
     model::{change::Change, issue::Issue},
     observe::{
         backlog::Backlog,
@@ -66,6 +67,8 @@ struct Loop {
     retire: Option<Deadline>,
     /// The latest moment for the next retirement, however busy it is.
     retire_limit: Option<Deadline>,
+    /// The grace period that goes on, on a thread of its own.
+    grace: Option<JoinHandle<Result<(), datapath::Error>>>,
     report: Option<Deadline>,
     resync: Deadline,
     known: BTreeSet<Issue>,
@@ -78,6 +81,7 @@ enum Wake {
     Changes(Option<Vec<Change>>),
     Retry,
     Retire,
+    Grace(Result<(), datapath::Error>),
     Report,
     Resync,
 }
@@ -101,11 +105,11 @@ pub async fn run<D: Datapath>(
             }
             Wake::Retry => this.sync(&mut reconciler),
             Wake::Retire => this.retire(&mut reconciler),
+            Wake::Grace(outcome) => this.take_away(&mut reconciler, outcome),
             Wake::Report => this.report(&reconciler),
             Wake::Resync => {
                 this.resync = Deadline::now() + RESYNC;
-                reconciler.distrust();
-                this.sync(&mut reconciler);
+                this.resync(&mut reconciler);
             }
         }
         this.attach(&mut reconciler, &mut attach);
@@ -123,6 +127,7 @@ impl Loop {
             hold: None,
             retire: None,
             retire_limit: None,
+            grace: None,
             report: None,
             resync: Deadline::now() + RESYNC,
             known: BTreeSet::new(),
@@ -138,6 +143,7 @@ impl Loop {
         tokio::select! {
             biased;
             () = at(self.retire_limit) => Wake::Retire,
+            outcome = ended(&mut self.grace) => Wake::Grace(outcome),
             batch = next(self.hold, changes) => Wake::Changes(batch),
             () = at(self.retry) => Wake::Retry,
             () = at(self.retire) => Wake::Retire,
@@ -158,7 +164,29 @@ impl Loop {
     }
 
     fn sync<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
-        let (started, full) = (Instant::now(), reconciler.planner().is_none());
+        let is_full = reconciler.planner().is_none();
+        self.sync_since(Instant::now(), is_full, reconciler);
+    }
+
+    /// Compares the maps with what they should hold. A look at them is enough as long as
+    /// nobody else writes to them.
+    fn resync<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
+        let started = Instant::now();
+        match reconciler.compare() {
+            Ok(()) => self.sync_since(started, true, reconciler),
+            Err(error) => {
+                self.reports.backlog.sync_failed();
+                self.settle(Err(error), reconciler, started);
+            }
+        }
+    }
+
+    fn sync_since<D: Datapath>(
+        &mut self,
+        started: Instant,
+        full: bool,
+        reconciler: &mut Reconciler<D>,
+    ) {
         let result = reconciler.sync();
         match &result {
             Ok(()) => self.reports.backlog.synced(started.elapsed(), full, SystemTime::now()),
@@ -171,10 +199,34 @@ impl Loop {
         self.settle(result, reconciler, started);
     }
 
+    /// Begins a grace period for what is left over, unless one goes on: then what is left over
+    /// by now waits for the next.
     fn retire<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
         (self.retire, self.retire_limit) = (None, None);
+        if self.grace.is_none() {
+            self.grace = reconciler.part().map(task::spawn_blocking);
+        }
+    }
+
+    /// A grace period is over. If all was read again meanwhile, it was not for what is left
+    /// over now.
+    fn take_away<D: Datapath>(
+        &mut self,
+        reconciler: &mut Reconciler<D>,
+        outcome: Result<(), datapath::Error>,
+    ) {
+        self.grace = None;
+        if !reconciler.is_parting() {
+            return self.retire(reconciler);
+        }
         let started = Instant::now();
-        let result = reconciler.retire();
+        let result = match outcome {
+            Ok(()) => reconciler.take_away(),
+            Err(error) => {
+                reconciler.distrust();
+                Err(error.into())
+            }
+        };
         if result.is_err() {
             self.reports.backlog.cleanup_failed();
         }
@@ -317,6 +369,14 @@ async fn next(
     changes.recv().await
 }
 
+/// The end of a grace period; never, if none goes on.
+async fn ended(
+    grace: &mut Option<JoinHandle<Result<(), datapath::Error>>>,
+) -> Result<(), datapath::Error> {
+    let Some(grace) = grace else { return std::future::pending().await };
+    grace.await.unwrap_or_else(|error| Err(datapath::Error::Grace { source: error.into() }))
+}
+
 /// Never, if nobody is left to change it.
 async fn changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
@@ -338,8 +398,8 @@ fn backoff(failures: u32) -> Duration {
     (Duration::from_millis(100) * 2_u32.pow(doublings)).min(Duration::from_secs(10))
 }
 
-/// Leftovers are taken away when no change came for so long: a grace period would make a
-/// change wait.
+/// Leftovers are taken away when no change came for so long: one grace period is enough for
+/// all that a rollout leaves over.
 const QUIET: Duration = Duration::from_millis(50);
 /// Leftovers are taken away after so long whatever happens.
 const BUSY: Duration = Duration::from_secs(1);

@@ -72,6 +72,15 @@ pub(super) fn cluster(services: u8, endpoints: u8) -> Vec<Change> {
     (1..=services).flat_map(|number| [service(number), slice(number, endpoints)]).collect()
 }
 
+/// Waits for a grace period and takes away what is left over.
+fn retire(reconciler: &mut Reconciler<Fake>) -> Result<(), SyncError> {
+    if let Some(Err(error)) = reconciler.part().map(|grace| grace()) {
+        reconciler.distrust();
+        return Err(error.into());
+    }
+    reconciler.take_away()
+}
+
 /// Syncs and retires until nothing is left to do; the number of failures on the way.
 pub(super) fn settle(reconciler: &mut Reconciler<Fake>) -> u32 {
     let mut failures = 0;
@@ -80,7 +89,7 @@ pub(super) fn settle(reconciler: &mut Reconciler<Fake>) -> u32 {
             failures += 1;
         } else if !reconciler.has_leftovers() {
             return failures;
-        } else if reconciler.retire().is_err() {
+        } else if retire(reconciler).is_err() {
             failures += 1;
         }
     }
@@ -172,7 +181,7 @@ fn what_cannot_be_taken_away_is_told_by_its_name_in_the_maps() {
     reconciler.datapath_mut().refused = vec![Op::Name { id: 2, text: None }];
     reconciler.take([Change::Service(Object::gone(ObjectName::new("default", "web-2")))]);
     reconciler.sync().unwrap();
-    assert!(reconciler.retire().is_err());
+    assert!(retire(&mut reconciler).is_err());
     let issues: Vec<_> = reconciler.issues().iter().map(ToString::to_string).collect();
     assert!(issues.len() == 1 && issues[0].starts_with("Service default/web-2:http/TCP: removal"));
 }

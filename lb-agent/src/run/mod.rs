@@ -236,6 +236,6 @@ fn end_on_signal(stop: &CancellationToken) -> Result<(), RunError> {
     Ok(())
 }
 
-/// One for the reconcile loop, which blocks for a grace period at times, and one for the
-/// sources and servers.
+/// One for the reconcile loop, which may compile a whole cluster, and one for the sources and
+/// servers. Grace periods are waited for on threads that come and go.
 const WORKERS: usize = 2;

@@ -101,7 +101,7 @@ fn check_between(before: &View, now: &View, after: &Wanted) -> Result<(), TestCa
 }
 
 /// No trace of anything that is not desired.
-fn check_clean(tables: &Tables, desired: &Desired) -> Result<(), TestCaseError> {
+pub(super) fn check_clean(tables: &Tables, desired: &Desired) -> Result<(), TestCaseError> {
     let used: BTreeSet<_> = desired
         .port_names()
         .filter_map(|name| desired.port(name))
@@ -129,7 +129,7 @@ fn check_clean(tables: &Tables, desired: &Desired) -> Result<(), TestCaseError> 
 }
 
 /// A quarter of the usual number of cases: each checks the tables after every op.
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     let config = ProptestConfig::default();
     ProptestConfig { cases: config.cases / 4, ..config }
 }

@@ -293,6 +293,40 @@ fn a_service_that_comes_back_before_the_grace_period_has_its_place() {
 }
 
 #[test]
+fn what_is_used_again_during_the_grace_period_waits_for_one_of_its_own() {
+    let mut world = World::web(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    world.endpoints(vec![endpoint("10.0.0.2")]);
+    assert_eq!(letters(&world.change()), "SIO");
+    assert!(world.planner.part() && !world.planner.part());
+    world.endpoints(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    world.change();
+    world.endpoints(vec![endpoint("10.0.0.2")]);
+    world.change();
+    assert_eq!(letters(&world.planner.take_away()), "", "it was in a set meanwhile");
+    assert!(world.planner.part());
+    assert_eq!(letters(&world.planner.take_away()), "L");
+    assert!(!world.planner.has_leftovers());
+}
+
+#[test]
+fn members_of_a_service_that_comes_back_after_a_restart_stay() {
+    let mut world = World::web(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+    let web = service("web", &["10.96.0.1"], &["http=80"]);
+    world.put(Service { affinity_secs: Some(60), ..web.clone() });
+    world.step();
+    world.planner = Planner::restore(world.planner.tables.clone(), Capacities::MINIMUM);
+    world.remove("web");
+    world.desired.update(&world.snapshot, &Touched::All);
+    let ops = world.planner.plan_all(&world.desired, &|_| 0);
+    world.planner.confirm(&ops);
+    world.put(Service { affinity_secs: Some(60), ..web });
+    world.endpoints(vec![endpoint("10.0.0.2")]);
+    world.step();
+    assert_eq!(world.planner.tables.check_refs(), Vec::new());
+    assert_eq!(world.planner.tables.members.len(), 1);
+}
+
+#[test]
 fn aff_08_affinity_is_on_while_all_members_are_there() {
     let mut world = World::web(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
     let plain = service("web", &["10.96.0.1"], &["http=80"]);

@@ -117,3 +117,18 @@ fn a_range_that_finds_no_room_admits_nobody_and_is_told() {
     assert_eq!(order(&world.plan()), "+");
     assert!(!world.planner.is_full());
 }
+
+#[test]
+fn ranges_that_are_asked_for_again_during_the_grace_period_stay() {
+    let mut world = World::new(16);
+    world.set(&["10.0.0.0/8"]);
+    world.set(&[]);
+    assert!(world.planner.part());
+    world.set(&["10.0.0.0/8"]);
+    assert_eq!(world.planner.take_away(), Vec::new());
+    world.set(&[]);
+    assert!(world.planner.part());
+    let ops = world.planner.take_away();
+    world.planner.confirm(&ops);
+    assert_eq!(world.ranges(), 0);
+}

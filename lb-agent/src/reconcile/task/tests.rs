@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    datapath::{Error, Failed, Growth, fake::Fake},
+    datapath::{Error, Failed, Grace, Growth, fake::Fake},
     model::{ObjectName, change::Object},
     observe::{health::Health, metrics::ProxyMetrics},
     plan::{op::Op, tables::Tables},
@@ -17,11 +17,15 @@ use crate::{
 
 /// Maps that the test sees too.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Fake>>);
+struct Shared {
+    fake: Arc<Mutex<Fake>>,
+    /// The next grace period lasts until something comes here.
+    gate: Arc<Mutex<Option<std::sync::mpsc::Receiver<()>>>>,
+}
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Fake> {
-        self.0.lock().unwrap()
+        self.fake.lock().unwrap()
     }
 }
 
@@ -31,6 +35,16 @@ impl Datapath for Shared {
     }
     fn dump(&mut self) -> Result<Tables, Error> {
         self.lock().dump()
+    }
+    fn grace(&mut self) -> Grace {
+        let wait = self.lock().grace();
+        let gate = self.gate.lock().unwrap().take();
+        Box::new(move || {
+            if let Some(gate) = gate {
+                gate.recv().unwrap();
+            }
+            wait()
+        })
     }
     fn apply(&mut self, ops: &[Op]) -> Result<(), Failed> {
         self.lock().apply(ops)
@@ -64,7 +78,7 @@ struct Bed {
 impl Bed {
     /// `unattachable`: how often attaching fails.
     fn start(fake: Fake, unattachable: u32) -> Self {
-        let maps = Shared(Arc::new(Mutex::new(fake)));
+        let maps = Shared { fake: Arc::new(Mutex::new(fake)), gate: Arc::default() };
         let (changes, receiver) = mpsc::channel(1);
         let (sender, pulse) = watch::channel(Pulse::default());
         let metrics = SyncMetrics::default();
@@ -100,6 +114,17 @@ impl Bed {
     async fn send(&self, changes: Vec<Change>) {
         self.changes.send(changes).await.unwrap();
         pass(1).await;
+    }
+
+    /// Waits for real time to bring something about.
+    async fn until(&self, is_so: impl Fn(&Self) -> bool, what: &str) {
+        for _ in 0..2_000 {
+            if is_so(self) {
+                return;
+            }
+            pass(1).await;
+        }
+        panic!("{what}");
     }
 
     fn frontends(&self) -> usize {
@@ -203,6 +228,47 @@ async fn a_failure_is_tried_again_without_a_change_and_is_shown_until_then() {
     assert_eq!(bed.frontends(), 3);
     assert_eq!(bed.pulse.borrow().held_up, Vec::<String>::new());
     assert_eq!(*bed.issues.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_over_when_a_sync_fails_does_not_end_the_tries() {
+    let bed = Bed::start(Fake::new(1), 0);
+    bed.send(cluster(2, 2)).await;
+    bed.send(vec![gone(1)]).await;
+    bed.maps.lock().faults_percent = 100;
+    bed.send(cluster(3, 2)).await;
+    pass(60).await;
+    assert_eq!(bed.pulse.borrow().held_up.len(), 2, "leftovers are due, and no reason to rest");
+    bed.maps.lock().faults_percent = 0;
+    pass(1_000).await;
+    assert_eq!((bed.frontends(), bed.names()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_change_that_comes_during_a_grace_period_does_not_wait_for_its_end() {
+    let bed = Bed::start(Fake::new(1), 0);
+    bed.send(cluster(3, 2)).await;
+    let (end, ends) = std::sync::mpsc::channel();
+    *bed.maps.gate.lock().unwrap() = Some(ends);
+    bed.send(vec![gone(1)]).await;
+    bed.until(|bed| bed.maps.gate.lock().unwrap().is_none(), "a grace period begins").await;
+    let index = |bed: &Bed, number: u32| {
+        let tables = bed.maps.lock().tables.clone();
+        let id = tables.names.iter().find(|(_, name)| name.contains(&format!("web-{number}:")));
+        let id = id.map(|(id, _)| *id);
+        tables.services.iter().find(|(_, record)| Some(record.id) == id).map(|(index, _)| index)
+    };
+    let freed = index(&bed, 1).unwrap();
+    bed.send(cluster(5, 2).split_off(6)).await;
+    bed.send(vec![gone(2)]).await;
+    bed.until(|bed| bed.frontends() == 3, "three that are served").await;
+    assert_eq!(bed.names(), 5, "what is left over is there still");
+    assert!([4, 5].iter().all(|number| index(&bed, *number).unwrap() != freed));
+
+    end.send(()).unwrap();
+    bed.until(|bed| bed.names() == 4, "web-1 is taken away, not what came after").await;
+    bed.until(|bed| bed.names() == 3, "web-2 follows after a grace period of its own").await;
+    assert_eq!(bed.maps.lock().tables.check_refs(), Vec::new());
 }
 
 #[tokio::test(start_paused = true)]
