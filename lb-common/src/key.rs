@@ -99,10 +99,7 @@ impl FrontendKey6 {
     /// A cheap hash of the key; two keys that meet in one recycled element rarely share it.
     #[inline(always)]
     pub const fn tag(&self) -> u32 {
-        let [w0, w1, w2, w3] = self.address.to_words();
-        let high = mix(mix(SEED, w0.to_wire()), w1.to_wire());
-        let low = mix(mix(high, w2.to_wire()), w3.to_wire());
-        mix(low, port_word(self.port, self.protocol))
+        mix(hash_words(self.address.to_words()), port_word(self.port, self.protocol))
     }
 }
 
@@ -112,6 +109,13 @@ impl FrontendValue {
     pub const fn from_word(word: u64) -> Self {
         bytemuck::must_cast(word)
     }
+}
+
+/// A cheap hash of an address's words.
+#[inline(always)]
+pub(crate) const fn hash_words([w0, w1, w2, w3]: [Be32; 4]) -> u32 {
+    let high = mix(mix(SEED, w0.to_wire()), w1.to_wire());
+    mix(mix(high, w2.to_wire()), w3.to_wire())
 }
 
 /// The last four bytes of a key as one word.

@@ -10,7 +10,7 @@ use crate::{
     affinity::{AffinityKey, AffinityPin, Member, MemberKey},
     backend::{Backend, BackendLoad, Life},
     be::{Be16, Be32},
-    config::Config,
+    config::{Config, PortRange},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::NodePort,
     name::ServiceName,
@@ -63,5 +63,6 @@ layout! {
     CidrRule: 4, 4, { rule: 0 };
     NamespaceLayout: 64, 4, { socket_net: 0, device_ipv6: 24, ipv6_flags: 56 };
     ServiceName: 192, 1, { text: 0 };
-    Config: 64, 8, { bypassed_namespaces: 0 };
+    PortRange: 8, 8, { first: 0, end: 4 };
+    Config: 8256, 8, { bypassed_namespaces: 0, node_ports: 8, nets: 64 };
 }

@@ -121,3 +121,10 @@ pub const BYPASS_LEN: u32 = 4096;
 pub const fn node_port_index(row: u32, port: u16) -> u32 {
     row << 16 | port as u32
 }
+
+/// The port (host order) at a place of NODEPORTS.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half of the index")]
+#[inline(always)]
+pub const fn node_port_of(index: u32) -> u16 {
+    index as u16
+}

@@ -14,6 +14,7 @@ use lb_common::{
     addr::Addr,
     backend::{BackendFlags, Life},
     be::{Be16, Be32},
+    config::PortRange,
     key::FrontendValue,
     namespace::NamespaceLayout,
     range::{Admission, CidrRule},
@@ -47,6 +48,19 @@ impl<T: Pod> Live<T> {
         // SAFETY: `field` checked the bounds; the map owns the memory for as long as the
         // program runs (the verifier's guarantee for a looked-up value).
         bytemuck::cast(unsafe { field.read_volatile() })
+    }
+
+    /// Loads a word of the array of `LEN` words at a byte offset; the index wraps.
+    #[inline(always)]
+    pub(crate) fn load_word<const OFFSET: usize, const LEN: usize>(self, index: u32) -> u64 {
+        const {
+            assert!(OFFSET + LEN * size_of::<u64>() <= size_of::<T>());
+            assert!(OFFSET.is_multiple_of(align_of::<u64>()) && LEN.is_power_of_two());
+        };
+        let index = index as usize & (LEN - 1);
+        let word = self.0.as_ptr().wrapping_byte_add(OFFSET).cast::<u64>().wrapping_add(index);
+        // SAFETY: the assertions and the mask keep it inside the value, which the map owns.
+        unsafe { word.read_volatile() }
     }
 
     /// Stores the field at a byte offset.
@@ -105,7 +119,7 @@ fields! {
     u8: u8, u32: u32, u64: u64,
     Addr: [u64; 2], Be16: u16, Be32: u32,
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
-    Admission: u32, CidrRule: u32,
+    Admission: u32, CidrRule: u32, PortRange: u64,
 }
 
 /// A read-only global that the agent sets before it loads the program. The verifier

@@ -11,7 +11,7 @@
 //! | sock_release | forgets the socket and gives its backends' counts back |
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(internal_features, reason = "AtomicU64 has no compare_exchange on this target")]
 #![expect(clippy::needless_pass_by_value, reason = "aya's entry points pass the context so")]
 
@@ -24,7 +24,11 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockContext},
 };
 
-use crate::sock::{address::SockAddr, forward, reverse, state};
+#[cfg(not(feature = "trace-datapath"))]
+use crate::sock::forward;
+#[cfg(feature = "trace-datapath")]
+use crate::sock::traced as forward;
+use crate::sock::{address::SockAddr, reverse, state};
 
 /// An IPv4 socket connects.
 #[cgroup_sock_addr(connect4)]

@@ -16,7 +16,7 @@ use lb_common::{
     affinity::{AffinityKey, AffinityPin, Member, MemberKey},
     backend::{Backend, BackendLoad, Life},
     be::{Be16, Be32},
-    config::Config,
+    config::{Config, NETS_WORDS, NetBit, PortRange},
     counter::Counter,
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{
@@ -160,17 +160,23 @@ pub(crate) fn remove_over(key: &OverKey) {
 /// Address and port of a backend that a holder of this generation may go on using.
 #[inline(always)]
 pub(crate) fn kept(backend: u32, generation: u32) -> Option<(Addr, Be16)> {
-    let backend = KernelMaps.backend(backend)?;
-    backend.life.keeps(generation).then_some((backend.address, backend.life.port))
+    let backend = Live::new(BACKENDS.get_ptr_mut(backend))?;
+    let life = backend.load::<Life, { offset_of!(Backend, life) }>();
+    if !life.keeps(generation) {
+        return None;
+    }
+    Some((backend.load::<Addr, { offset_of!(Backend, address) }>(), life.port))
 }
 
 /// Whether a backend is at this address and port. Its state does not matter: a dead
 /// backend's last reply still comes from it.
 #[inline(always)]
 pub(crate) fn is_at(backend: u32, address: Addr, port: Be16) -> bool {
-    KernelMaps
-        .backend(backend)
-        .is_some_and(|backend| backend.life.port == port && backend.address == address)
+    let Some(backend) = Live::new(BACKENDS.get_ptr_mut(backend)) else {
+        return false;
+    };
+    backend.load::<Life, { offset_of!(Backend, life) }>().port == port
+        && backend.load::<Addr, { offset_of!(Backend, address) }>() == address
 }
 
 /// Changes a backend's number of sockets by one, up or down.
@@ -181,12 +187,25 @@ pub(crate) fn add_load(backend: u32, change: i64) {
     }
 }
 
+/// What the agent tells us.
+#[inline(always)]
+pub(crate) fn config() -> Option<Live<Config>> {
+    Live::new(CONFIG.get_ptr_mut(0))
+}
+
 /// Whether any namespace is to be left alone.
 #[inline(always)]
-pub(crate) fn any_bypass() -> bool {
-    Live::new(CONFIG.get_ptr_mut(0)).is_some_and(|config| {
-        config.load::<u32, { offset_of!(Config, bypassed_namespaces) }>() != 0
-    })
+pub(crate) fn any_bypass(config: Live<Config>) -> bool {
+    config.load::<u32, { offset_of!(Config, bypassed_namespaces) }>() != 0
+}
+
+/// Whether an address and port can be a frontend: if not, nothing need be looked up.
+#[inline(always)]
+pub(crate) fn may_be_frontend(config: Live<Config>, address: Addr, port: Be16) -> bool {
+    let net = NetBit::of(address);
+    let word = config.load_word::<{ offset_of!(Config, nets) }, NETS_WORDS>(net.word);
+    word & net.mask != 0
+        || config.load::<PortRange, { offset_of!(Config, node_ports) }>().contains(port.to_host())
 }
 
 /// Whether this namespace is to be left alone.
@@ -198,7 +217,11 @@ pub(crate) fn is_bypassed(netns_cookie: u64) -> bool {
 impl Maps for KernelMaps {
     #[inline(always)]
     fn frontend4(&self, key: &FrontendKey4) -> Option<FrontendValue> {
-        let value = Live::new(FRONTENDS4.get_ptr_mut(key))?;
+        // One store of the key: the kernel's hash reads it by words, and waits for a word
+        // that was stored in pieces.
+        let word: u64 = bytemuck::must_cast(*key);
+        let value =
+            Live::new(FRONTENDS4.get_ptr_mut(bytemuck::must_cast_ref::<_, FrontendKey4>(&word)))?;
         Some(value.load::<FrontendValue, 0>())
     }
 

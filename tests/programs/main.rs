@@ -13,6 +13,8 @@ mod growth;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod nets;
+#[cfg(test)]
 mod pins;
 #[cfg(test)]
 mod selftest;

@@ -16,7 +16,9 @@ use std::{
 
 use bytemuck::Pod;
 use lb_common::{
+    addr::Addr,
     backend::BackendLoad,
+    config::{Config, NetBit, PortRange},
     socket::{Dialled, Held, SocketRecord},
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -143,6 +145,23 @@ impl Array<BackendLoad> {
     pub fn take(&mut self, index: u32) -> u64 {
         let place = self.word(index, offset_of!(BackendLoad, sockets));
         place.map_or(0, |place| place.swap(0, Ordering::SeqCst))
+    }
+}
+
+impl Array<Config> {
+    /// Makes the programs look up destinations in an address's network.
+    pub fn admit(&mut self, address: Addr) {
+        let NetBit { word, mask } = NetBit::of(address);
+        let offset = offset_of!(Config, nets) + word as usize * WORD;
+        let nets = self.word(0, offset).map_or(0, |nets| nets.load(Ordering::Relaxed));
+        self.write_word(0, offset, nets | mask);
+    }
+
+    /// Makes the programs look up destinations with a port (host order) as NodePorts.
+    pub fn admit_node_port(&mut self, port: u16) {
+        const NODE_PORTS: usize = offset_of!(Config, node_ports);
+        let ports = self.word(0, NODE_PORTS).map_or(0, |ports| ports.load(Ordering::Relaxed));
+        self.write_word(0, NODE_PORTS, PortRange::from_word(ports).with(port).to_word());
     }
 }
 

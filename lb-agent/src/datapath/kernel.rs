@@ -5,6 +5,8 @@ use std::{error::Error as _, io, iter, path::Path, sync::Arc};
 
 use aya::maps::{MapError, PerCpuValues};
 use lb_common::{
+    addr::Addr,
+    config::Config,
     counter::Counter,
     maps::{self, Capacities, NodePort},
     socket::{OverKey, SocketRecord},
@@ -118,7 +120,9 @@ impl Datapath for Kernel {
     }
 
     fn dump(&mut self) -> Result<Tables, Error> {
-        dump(&self.generation.maps)
+        let tables = dump(&self.generation.maps)?;
+        admit(&mut self.generation.maps.config, &tables);
+        Ok(tables)
     }
 
     fn grace(&mut self) -> Grace {
@@ -235,6 +239,17 @@ pub fn socket_places(maps: &Maps) -> Result<arrays::Array<SocketRecord>, Error> 
 /// SOCKETS_OVER.
 pub fn over_records(maps: &Maps) -> Result<Vec<(OverKey, SocketRecord)>, Error> {
     maps.sockets_over.dump().map_err(unreadable(maps::SOCKETS_OVER))
+}
+
+/// Makes the programs look for every frontend that is there: CONFIG may be newer than they.
+fn admit(config: &mut arrays::Array<Config>, tables: &Tables) {
+    let v4 = tables.frontends4.keys().map(|key| Addr::from_v4(key.address));
+    for address in v4.chain(tables.frontends6.keys().map(|key| key.address)) {
+        config.admit(address);
+    }
+    for index in tables.node_ports.keys() {
+        config.admit_node_port(maps::node_port_of(*index));
+    }
 }
 
 fn read_all<K, V, C: FromIterator<(K, V)>>(

@@ -2,7 +2,7 @@
 //! A typed view of `struct bpf_sock_addr`: all of its unsafe reads and writes.
 #![expect(unsafe_code, reason = "fields of the kernel's context")]
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
     EbpfContext,
@@ -95,17 +95,18 @@ impl SockAddr {
     /// Puts another address and port in place of what was dialled or what replied.
     #[inline(always)]
     pub(crate) fn rewrite(&self, address: Addr, port: Be16) {
+        let here = Self { context: opaque(self.context), family: self.family };
         let [w0, w1, w2, w3] = address.to_words();
         if self.family == Family::V4 {
-            self.set_word4(w3);
+            here.set_word4(w3);
         } else {
-            self.set_word6::<0>(w0);
-            self.set_word6::<1>(w1);
-            self.set_word6::<2>(w2);
-            self.set_word6::<3>(w3);
+            here.set_word6::<0>(w0);
+            here.set_word6::<1>(w1);
+            here.set_word6::<2>(w2);
+            here.set_word6::<3>(w3);
         }
         // SAFETY: a writable field of the context in all of our hooks.
-        unsafe { (*self.context).user_port = u32::from(port.to_wire()) };
+        unsafe { (*here.context).user_port = u32::from(port.to_wire()) };
     }
 
     /// The calling socket's cookie.
@@ -187,6 +188,20 @@ impl SockAddr {
         };
         (source != Addr::ZERO && source != Addr::from_v4(Be32::ZERO)).then_some(source)
     }
+}
+
+/// The same pointer, about which the compiler knows nothing. It would otherwise compute a
+/// field's address once for all places that write it, and the verifier refuses a context
+/// pointer that something was added to.
+#[inline(always)]
+fn opaque(context: *mut bpf_sock_addr) -> *mut bpf_sock_addr {
+    let copy;
+    // SAFETY: a move between registers.
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "a move between registers")]
+    unsafe {
+        asm!("{} = {}", lateout(reg) copy, in(reg) context, options(pure, nomem, nostack));
+    }
+    copy
 }
 
 /// The IPv4 address that a socket is bound to.

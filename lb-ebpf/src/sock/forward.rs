@@ -2,121 +2,133 @@
 //! The way out: connect() and sendto() to a frontend go to a backend.
 
 use lb_common::{
-    counter::Counter,
-    protocol::Protocol,
-    translate::translate,
-    verdict::{Target, Verdict},
+    addr::Addr, be::Be16, config::Config, counter::Counter, protocol::Protocol,
+    translate::translate, verdict::Verdict,
 };
 
 use super::{
     address::SockAddr,
-    state::{self, Frontend, Half},
+    state::{self, Frontend, Half, Holding, Record},
 };
 use crate::{
-    kernel,
+    kernel::{self, Live},
     maps::{self, KernelMaps},
 };
 
 /// A socket connects: 1 lets it, 0 makes it fail.
 #[inline(always)]
 pub(crate) fn connect(socket: &SockAddr) -> i32 {
-    traced(socket, "connect", decide_connect)
+    let protocol = socket.protocol();
+    if protocol != Protocol::TCP && protocol != Protocol::UDP {
+        return pass(Counter::PassProtocol);
+    }
+    let Some(config) = maps::config() else {
+        return pass(Counter::PassNoFrontend);
+    };
+    if is_bypassed(socket, config) {
+        return pass(Counter::PassBypass);
+    }
+    let frontend = frontend(socket);
+    let cookie = socket.socket_cookie();
+    let record = state::own(cookie);
+    if !maps::may_be_frontend(config, frontend.address, frontend.port) {
+        return pass_connect(record, Counter::PassNoFrontend);
+    }
+    if protocol == Protocol::UDP
+        && let Some(record) = record
+        && let Some((address, port)) = kept(record.connected_to(frontend))
+    {
+        socket.rewrite(address, port);
+        return pass(Counter::TranslatedSticky);
+    }
+    match translate(&KernelMaps, socket, &socket.destination()) {
+        Verdict::Pass(reason) => pass_connect(record, reason),
+        Verdict::Translate(target, _) if protocol == Protocol::TCP && socket.is_mptcp_subflow() => {
+            socket.rewrite(target.address, target.port);
+            pass(Counter::TranslatedSubflow)
+        }
+        Verdict::Translate(target, reason) => {
+            socket.rewrite(target.address, target.port);
+            state::remember(record, cookie, Half::Connected, frontend, &target);
+            pass(reason)
+        }
+        Verdict::Refuse(reason) => fail(ECONNREFUSED, reason),
+        Verdict::Drop(reason) => fail(ETIMEDOUT, reason),
+    }
 }
 
 /// An unconnected socket sends a datagram: 1 lets it, 0 makes it fail.
 #[inline(always)]
 pub(crate) fn send(socket: &SockAddr) -> i32 {
-    traced(socket, "sendto", decide_send)
-}
-
-#[inline(always)]
-fn decide_connect(socket: &SockAddr) -> i32 {
-    let protocol = socket.protocol();
-    if protocol != Protocol::TCP && protocol != Protocol::UDP {
-        return pass(Counter::PassProtocol);
-    }
-    if is_bypassed(socket) {
-        return pass(Counter::PassBypass);
-    }
-    let cookie = socket.socket_cookie();
-    if protocol == Protocol::UDP && stick(socket, cookie, &[Half::Connected]) {
-        return pass(Counter::TranslatedSticky);
-    }
-    match translate(&KernelMaps, socket, &socket.destination()) {
-        Verdict::Pass(reason) => {
-            state::forget_connected(cookie);
-            pass(reason)
-        }
-        Verdict::Translate(target, _) if socket.is_mptcp_subflow() => {
-            socket.rewrite(target.address, target.port);
-            pass(Counter::TranslatedSubflow)
-        }
-        Verdict::Translate(target, reason) => {
-            send_to(socket, cookie, Half::Connected, &target, reason)
-        }
-        Verdict::Refuse(reason) => fail(ECONNREFUSED, reason),
-        Verdict::Drop(reason) => fail(ETIMEDOUT, reason),
-    }
-}
-
-#[inline(always)]
-fn decide_send(socket: &SockAddr) -> i32 {
     if socket.protocol() != Protocol::UDP {
         return pass(Counter::PassProtocol);
     }
-    if is_bypassed(socket) {
+    let Some(config) = maps::config() else {
+        return pass(Counter::PassNoFrontend);
+    };
+    if is_bypassed(socket, config) {
         return pass(Counter::PassBypass);
     }
+    let frontend = frontend(socket);
+    if !maps::may_be_frontend(config, frontend.address, frontend.port) {
+        return pass(Counter::PassNoFrontend);
+    }
     let cookie = socket.socket_cookie();
-    // A connected socket hears its peer only: a datagram to the frontend that it is
-    // connected to must go to the backend that it is connected to.
-    if stick(socket, cookie, &[Half::Connected, Half::Datagram]) {
+    if let Some(record) = state::own(cookie)
+        && let Some((address, port)) = kept_for_datagram(record, cookie, frontend)
+    {
+        socket.rewrite(address, port);
         return pass(Counter::TranslatedSticky);
     }
     match translate(&KernelMaps, socket, &socket.destination()) {
         Verdict::Pass(reason) => pass(reason),
         Verdict::Translate(target, reason) => {
-            send_to(socket, cookie, Half::Datagram, &target, reason)
+            socket.rewrite(target.address, target.port);
+            state::remember(state::own(cookie), cookie, Half::Datagram, frontend, &target);
+            pass(reason)
         }
         Verdict::Refuse(reason) => fail(ECONNREFUSED, reason),
         Verdict::Drop(reason) => fail(ETIMEDOUT, reason),
     }
 }
 
-/// Sends a datagram where this socket's earlier ones to the same frontend went (CT-11),
-/// if that backend still keeps what it has.
+/// Where this socket's earlier datagrams to the same frontend went (CT-11), if that backend
+/// still keeps what it has. A connected socket hears its peer only: a datagram to the
+/// frontend that it is connected to must go to the backend that it is connected to.
 #[inline(always)]
-fn stick(socket: &SockAddr, cookie: u64, halves: &[Half]) -> bool {
-    let frontend = frontend(socket);
-    for half in halves {
-        let kept = state::recall(cookie, *half, frontend)
-            .and_then(|holding| maps::kept(holding.backend, holding.generation));
-        if let Some((address, port)) = kept {
-            socket.rewrite(address, port);
-            return true;
-        }
+fn kept_for_datagram(record: Record, cookie: u64, frontend: Frontend) -> Option<(Addr, Be16)> {
+    if let Some(kept) = kept(record.connected_to(frontend)) {
+        return Some(kept);
     }
-    false
+    kept(record.datagrams_to(cookie, frontend))
 }
 
-/// Rewrites the destination and remembers what was dialled.
+/// Where a holding leads, if its backend still keeps what it has.
 #[inline(always)]
-fn send_to(socket: &SockAddr, cookie: u64, half: Half, target: &Target, reason: Counter) -> i32 {
-    let frontend = frontend(socket);
-    socket.rewrite(target.address, target.port);
-    state::remember(cookie, half, frontend, target);
-    pass(reason)
+fn kept(holding: Option<Holding>) -> Option<(Addr, Be16)> {
+    let holding = holding?;
+    maps::kept(holding.backend, holding.generation)
 }
 
 /// What the program dialled.
 #[inline(always)]
-fn frontend(socket: &SockAddr) -> Frontend {
+pub(super) fn frontend(socket: &SockAddr) -> Frontend {
     Frontend { address: socket.address(), port: socket.port() }
 }
 
 #[inline(always)]
-fn is_bypassed(socket: &SockAddr) -> bool {
-    maps::any_bypass() && maps::is_bypassed(socket.netns_cookie())
+fn is_bypassed(socket: &SockAddr, config: Live<Config>) -> bool {
+    maps::any_bypass(config) && maps::is_bypassed(socket.netns_cookie())
+}
+
+/// Lets a socket connect to something that is no frontend, and forgets what it was
+/// connected to before.
+#[inline(always)]
+fn pass_connect(record: Option<Record>, reason: Counter) -> i32 {
+    if let Some(record) = record {
+        record.forget_connected();
+    }
+    pass(reason)
 }
 
 /// Lets the call go on.
@@ -133,34 +145,6 @@ fn pass(reason: Counter) -> i32 {
 fn fail(errno: i32, reason: Counter) -> i32 {
     maps::count(reason);
     kernel::fail_with(errno)
-}
-
-/// Decides, and in a tracing build logs what was dialled and what became of it.
-#[cfg(not(feature = "trace-datapath"))]
-#[inline(always)]
-fn traced(socket: &SockAddr, _call: &str, decide: impl FnOnce(&SockAddr) -> i32) -> i32 {
-    decide(socket)
-}
-
-/// Decides, and logs what was dialled and what became of it: 120 to 185 ns.
-#[cfg(feature = "trace-datapath")]
-#[inline(always)]
-fn traced(socket: &SockAddr, call: &str, decide: impl FnOnce(&SockAddr) -> i32) -> i32 {
-    let dialled = frontend(socket);
-    let allowed = decide(socket);
-    let now = frontend(socket);
-    aya_log_ebpf::info!(
-        socket,
-        "{} [{:i}]:{} became [{:i}]:{}, allowed: {}",
-        call,
-        dialled.address.octets,
-        dialled.port.to_host(),
-        now.address.octets,
-        now.port.to_host(),
-        allowed,
-    );
-    // From memory the verifier would take it for any number.
-    i32::from(allowed != 0)
 }
 
 /// The Service has no endpoint (NOEP-05).

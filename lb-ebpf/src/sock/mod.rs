@@ -7,3 +7,4 @@ pub(crate) mod forward;
 mod namespace;
 pub(crate) mod reverse;
 pub(crate) mod state;
+pub(crate) mod traced;

@@ -62,10 +62,16 @@ pub(crate) fn own(cookie: u64) -> Option<Record> {
 }
 
 /// Remembers what a socket dialled and got, in place of what that half held before.
+/// `record` is what [`own`] found.
 #[inline(always)]
-pub(crate) fn remember(cookie: u64, half: Half, frontend: Frontend, target: &Target) {
-    let record = own(cookie).or_else(|| claim(cookie));
-    let record = match record {
+pub(crate) fn remember(
+    record: Option<Record>,
+    cookie: u64,
+    half: Half,
+    frontend: Frontend,
+    target: &Target,
+) {
+    let record = match record.or_else(|| claim(cookie)) {
         Some(record) if half == Half::Datagram && record.holds_other_datagram(frontend) => {
             more(record, cookie, frontend)
         }
@@ -75,54 +81,6 @@ pub(crate) fn remember(cookie: u64, half: Half, frontend: Frontend, target: &Tar
         Some(record) => record.fill(half, frontend, target),
         None => maps::count(Counter::StateLost),
     }
-}
-
-/// Forgets what connect() dialled: the socket has connected to something else.
-#[inline(always)]
-pub(crate) fn forget_connected(cookie: u64) {
-    if let Some(record) = own(cookie) {
-        record.clear(Half::Connected);
-    }
-}
-
-/// The backend that the socket's datagrams to a frontend go to.
-#[inline(always)]
-pub(crate) fn recall(cookie: u64, half: Half, frontend: Frontend) -> Option<Holding> {
-    let record = own(cookie)?;
-    if let Some(holding) = record.held(half)
-        && record.frontend(half) == frontend
-    {
-        return Some(holding);
-    }
-    if half == Half::Connected || !record.flags().contains(Held::MORE) {
-        return None;
-    }
-    for index in 1..=MAX_MORE {
-        let more = Record(maps::over(&OverKey::new(cookie, index))?);
-        if more.frontend(Half::Datagram) == frontend {
-            return more.held(Half::Datagram);
-        }
-    }
-    None
-}
-
-/// The frontend through which a socket reached the backend at this address.
-#[inline(always)]
-pub(crate) fn frontend_of(cookie: u64, half: Half, address: Addr, port: Be16) -> Option<Frontend> {
-    let record = own(cookie)?;
-    if record.reached(half, address, port) {
-        return Some(record.frontend(half));
-    }
-    if half == Half::Connected || !record.flags().contains(Held::MORE) {
-        return None;
-    }
-    for index in 1..=MAX_MORE {
-        let more = Record(maps::over(&OverKey::new(cookie, index))?);
-        if more.reached(Half::Datagram, address, port) {
-            return Some(more.frontend(Half::Datagram));
-        }
-    }
-    None
 }
 
 /// Forgets a socket and gives its backends' counts back. Always allows the close.
@@ -193,6 +151,66 @@ fn more(record: Record, cookie: u64, frontend: Frontend) -> Option<Record> {
 }
 
 impl Record {
+    /// The backend that the socket is connected to, if it dialled this frontend for it.
+    #[inline(always)]
+    pub(crate) fn connected_to(self, frontend: Frontend) -> Option<Holding> {
+        let holding = self.held(Half::Connected)?;
+        (self.frontend(Half::Connected) == frontend).then_some(holding)
+    }
+
+    /// The backend that the socket's datagrams to this frontend go to.
+    #[inline(always)]
+    pub(crate) fn datagrams_to(self, cookie: u64, frontend: Frontend) -> Option<Holding> {
+        if let Some(holding) = self.held(Half::Datagram)
+            && self.frontend(Half::Datagram) == frontend
+        {
+            return Some(holding);
+        }
+        if !self.flags().contains(Held::MORE) {
+            return None;
+        }
+        for index in 1..=MAX_MORE {
+            let more = Self(maps::over(&OverKey::new(cookie, index))?);
+            if more.frontend(Half::Datagram) == frontend {
+                return more.held(Half::Datagram);
+            }
+        }
+        None
+    }
+
+    /// The frontend through which the socket connected to the backend at this address.
+    #[inline(always)]
+    pub(crate) fn peer_at(self, address: Addr, port: Be16) -> Option<Frontend> {
+        if self.reached(Half::Connected, address, port) {
+            return Some(self.frontend(Half::Connected));
+        }
+        None
+    }
+
+    /// The frontend through which the socket's datagrams reached the backend at this address.
+    #[inline(always)]
+    pub(crate) fn source_at(self, cookie: u64, address: Addr, port: Be16) -> Option<Frontend> {
+        if self.reached(Half::Datagram, address, port) {
+            return Some(self.frontend(Half::Datagram));
+        }
+        if !self.flags().contains(Held::MORE) {
+            return None;
+        }
+        for index in 1..=MAX_MORE {
+            let more = Self(maps::over(&OverKey::new(cookie, index))?);
+            if more.reached(Half::Datagram, address, port) {
+                return Some(more.frontend(Half::Datagram));
+            }
+        }
+        None
+    }
+
+    /// Forgets what connect() dialled: the socket has connected to something else.
+    #[inline(always)]
+    pub(crate) fn forget_connected(self) {
+        self.clear(Half::Connected);
+    }
+
     /// The backend that a half holds, if it does.
     #[inline(always)]
     fn held(self, half: Half) -> Option<Holding> {
@@ -232,7 +250,10 @@ impl Record {
     /// Whether a half's backend is at this address and port.
     #[inline(always)]
     fn reached(self, half: Half, address: Addr, port: Be16) -> bool {
-        self.held(half).is_some_and(|holding| maps::is_at(holding.backend, address, port))
+        match self.held(half) {
+            Some(holding) => maps::is_at(holding.backend, address, port),
+            None => false,
+        }
     }
 
     /// Fills a half, counts the new backend and gives back the one it had.

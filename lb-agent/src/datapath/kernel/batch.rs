@@ -5,14 +5,17 @@ use std::{io, mem::offset_of};
 
 use bytemuck::Pod;
 use lb_common::{
+    addr::Addr,
     backend::Backend,
-    maps::{self, NodePort},
+    config::Config,
+    maps::{self, NodePort, node_port_of},
     name::ServiceName,
     service::Service,
 };
 
 use super::super::{
     Error, Failed,
+    arrays::Array,
     hashes::Hash,
     maps::Maps,
     syscall::{self, BatchFailed},
@@ -22,6 +25,7 @@ use crate::plan::op::Op;
 /// Executes the first op of a list with those that can go with it; how many that were.
 pub(super) fn execute(maps: &mut Maps, ops: &[Op]) -> Result<usize, Failed> {
     let Some(first) = ops.first() else { return Ok(0) };
+    admit(&mut maps.config, ops);
     match first {
         Op::Name { .. } => run(&mut maps.names, maps::NAMES, ops, |op| match op {
             Op::Name { id, text } => Some((*id, text.as_deref().map(ServiceName::new))),
@@ -66,6 +70,19 @@ pub(super) fn execute(maps: &mut Maps, ops: &[Op]) -> Result<usize, Failed> {
             // As a full hash map would say it.
             Some(map) => Err(fail(0, "update", map, io::Error::from_raw_os_error(libc::E2BIG))),
         },
+    }
+}
+
+/// Makes the programs look for the frontends that the ops at the start of a list add, before
+/// they are there.
+fn admit(config: &mut Array<Config>, ops: &[Op]) {
+    for op in ops.iter().take(LONGEST_RUN) {
+        match op {
+            Op::Frontend4 { key, value: Some(_) } => config.admit(Addr::from_v4(key.address)),
+            Op::Frontend6 { key, value: Some(_) } => config.admit(key.address),
+            Op::NodePort { index, .. } => config.admit_node_port(node_port_of(*index)),
+            _ => return,
+        }
     }
 }
 
