@@ -8,6 +8,7 @@
 use std::{
     io::Write as _,
     net::SocketAddr,
+    path::Path,
     process::ChildStdin,
     sync::{Mutex, PoisonError},
     thread,
@@ -66,10 +67,7 @@ impl Driver {
 
     /// `socket(2)`, with options and `bind(2)` as the spec asks.
     pub fn open_with(&self, spec: SocketSpec) -> Outcome<Sock> {
-        match self.call(&Request::Open { spec })? {
-            Reply::Opened { sock } => Ok(sock),
-            other => Err(unexpected(&other)),
-        }
+        self.opened(&Request::Open { spec })
     }
 
     /// A plain socket whose cookie, masked, is one of `places`: its record in
@@ -77,10 +75,7 @@ impl Driver {
     /// a million until it has one.
     pub fn open_at(&self, kind: Kind, family: Family, mask: u64, places: &[u64]) -> Outcome<Sock> {
         let spec = SocketSpec::new(kind, family);
-        match self.call(&Request::OpenAt { spec, mask, places: places.to_vec() })? {
-            Reply::Opened { sock } => Ok(sock),
-            other => Err(unexpected(&other)),
-        }
+        self.opened(&Request::OpenAt { spec, mask, places: places.to_vec() })
     }
 
     /// Uses up this many socket cookies.
@@ -171,6 +166,19 @@ impl Driver {
         self.done(&Request::Close { sock })
     }
 
+    /// `dup(2)`: another descriptor of the same socket.
+    pub fn duplicate(&self, sock: Sock) -> Outcome<Sock> {
+        self.opened(&Request::Duplicate { sock })
+    }
+
+    /// Hands another driver a descriptor of a socket of this one (`SCM_RIGHTS`), through a
+    /// Unix socket at `path`, which must not exist. Gives the other one's name of it.
+    pub fn hand_over(&self, sock: Sock, to: &Self, path: &Path) -> Outcome<Sock> {
+        to.done(&Request::OpenInbox { path: path.to_owned() })?;
+        self.done(&Request::HandOver { sock, path: path.to_owned() })?;
+        to.opened(&Request::TakeOver)
+    }
+
     /// A request-response with the lab's server on a new socket.
     pub fn ask(&self, spec: AskSpec) -> Outcome<Answer> {
         match self.call(&Request::Ask { spec })? {
@@ -256,6 +264,14 @@ impl Driver {
     fn done(&self, request: &Request) -> Outcome<()> {
         match self.call(request)? {
             Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A command that gives a socket.
+    fn opened(&self, request: &Request) -> Outcome<Sock> {
+        match self.call(request)? {
+            Reply::Opened { sock } => Ok(sock),
             other => Err(unexpected(&other)),
         }
     }

@@ -19,6 +19,7 @@ mod cookies;
 mod dissolve;
 pub mod drive;
 mod exchange;
+mod hand_over;
 mod hold;
 mod load;
 pub mod serve;

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
 };
 
 use nix::errno::Errno;
@@ -144,6 +145,10 @@ pub enum Request {
     Cookie { sock: Sock },
     ShutdownWrite { sock: Sock },
     Close { sock: Sock },
+    Duplicate { sock: Sock },
+    HandOver { sock: Sock, path: PathBuf },
+    OpenInbox { path: PathBuf },
+    TakeOver,
     Ask { spec: AskSpec },
     Survey { specs: Vec<SurveySpec> },
     Load { spec: LoadSpec },

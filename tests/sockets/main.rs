@@ -7,6 +7,7 @@
 )]
 
 mod affinity;
+mod bypass;
 mod counts;
 mod datagrams;
 mod neighbours;
@@ -15,5 +16,6 @@ mod ranges;
 mod records;
 mod refusal;
 mod repeat;
+mod shared;
 mod stale;
 mod table;

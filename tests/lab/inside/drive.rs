@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     io::{BufRead as _, Write as _, stdin, stdout},
     net::{Shutdown, SocketAddr},
+    os::unix::net::UnixDatagram,
 };
 
 use anyhow::Result;
@@ -13,6 +14,7 @@ use socket2::Socket;
 use super::{
     cookies, dissolve,
     exchange::{self, named},
+    hand_over,
     hold::Hold,
     load::Load,
     survey,
@@ -25,6 +27,7 @@ struct Drive {
     sockets: HashMap<u32, Socket>,
     loads: HashMap<u32, Load>,
     holds: HashMap<u32, Hold>,
+    inbox: Option<UnixDatagram>,
     next: u32,
 }
 
@@ -48,25 +51,16 @@ impl Drive {
     /// One command.
     fn obey(&mut self, request: Request) -> Result<Reply, SocketError> {
         match request {
-            Request::Open { spec } => {
-                let socket = exchange::open(&spec)?;
-                Ok(Reply::Opened { sock: self.keep(socket) })
-            }
-            Request::OpenAt { spec, mask, places } => {
-                let socket = cookies::open_at(&spec, mask, &places)?;
-                Ok(Reply::Opened { sock: self.keep(socket) })
-            }
             Request::BurnCookies { count } => cookies::burn(count).map(|()| Reply::Done),
+            Request::OpenInbox { path } => {
+                self.inbox = Some(UnixDatagram::bind(path).map_err(named("bind"))?);
+                Ok(Reply::Done)
+            }
             Request::Ask { spec } => ask(&spec),
             Request::Survey { specs } => Ok(Reply::Survey { attempts: survey::run(&specs) }),
             Request::Close { sock } => {
                 self.sockets.remove(&sock.0).ok_or_else(unknown)?;
                 Ok(Reply::Done)
-            }
-            Request::Accept { sock } => {
-                let (socket, from) = self.socket(sock)?.accept().map_err(named("accept"))?;
-                let from = exchange::internet(Ok(from), "accept")?;
-                Ok(Reply::Accepted { sock: self.keep(socket), from })
             }
             Request::Load { spec } => {
                 let number = self.number();
@@ -86,8 +80,28 @@ impl Drive {
                 let hold = self.holds.get_mut(&task.0).ok_or_else(unknown)?;
                 Ok(Reply::Hold { report: hold.report(stop) })
             }
-            request => self.on_socket(request),
+            request => self.new_socket(request),
         }
+    }
+
+    /// A command that gives this process a socket.
+    fn new_socket(&mut self, request: Request) -> Result<Reply, SocketError> {
+        let socket = match request {
+            Request::Open { spec } => exchange::open(&spec)?,
+            Request::OpenAt { spec, mask, places } => cookies::open_at(&spec, mask, &places)?,
+            Request::Duplicate { sock } => self.socket(sock)?.try_clone().map_err(named("dup"))?,
+            Request::TakeOver => {
+                let inbox = self.inbox.take().ok_or_else(unknown)?;
+                hand_over::receive(&inbox).map_err(named("recvmsg"))?
+            }
+            Request::Accept { sock } => {
+                let (socket, from) = self.socket(sock)?.accept().map_err(named("accept"))?;
+                let from = exchange::internet(Ok(from), "accept")?;
+                return Ok(Reply::Accepted { sock: self.keep(socket), from });
+            }
+            request => return self.on_socket(request),
+        };
+        Ok(Reply::Opened { sock: self.keep(socket) })
     }
 
     /// A command that is one system call on one open socket.
@@ -108,6 +122,9 @@ impl Drive {
             }
             Request::ShutdownWrite { sock } => {
                 self.socket(sock)?.shutdown(Shutdown::Write).map_err(named("shutdown"))?;
+            }
+            Request::HandOver { sock, path } => {
+                hand_over::send(self.socket(sock)?, &path).map_err(named("sendmsg"))?;
             }
             Request::RecvFrom { sock } => {
                 let (data, from) = exchange::receive(self.socket(sock)?)?;
