@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 use crate::{cgroup, netns::Netns};
 
 mod cookies;
+mod datagrams;
 mod dissolve;
 pub mod drive;
 mod exchange;

@@ -5,7 +5,7 @@
 //! - TCP, a line of text: answered by an [`Echo`] in a line of JSON; the
 //!   connection stays open.
 //! - TCP, an HTTP request (`GET /...`): the same as the body of a response.
-//! - UDP: the same in a datagram.
+//! - UDP: the same in a datagram, from the address that was asked.
 //!
 //! On a raw port, bytes come back as they are, TCP from a few threads without
 //! one a connection: the cheap partner of benchmarks.
@@ -20,6 +20,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::datagrams;
 use crate::wire::Echo;
 
 /// Listens on all ports in both families, says so in one line on standard
@@ -35,9 +36,10 @@ pub fn run(name: &str, ports: &[u16], raw_ports: &[u16]) -> Result<()> {
             let listener = listen(address)?;
             let pod = Arc::clone(&name);
             thread::spawn(move || accept_all(&listener, &pod));
-            let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
+            let socket = UdpSocket::from(bind(address, Type::DGRAM, Protocol::UDP)?);
+            datagrams::prepare(&socket)?;
             let pod = Arc::clone(&name);
-            thread::spawn(move || answer_datagrams(&socket.into(), &pod));
+            thread::spawn(move || answer_datagrams(&socket, &pod));
         }
     }
     for port in raw_ports {
@@ -145,11 +147,12 @@ fn answer_datagrams(socket: &UdpSocket, pod: &str) {
     let mut buffer = [0; 2048];
     loop {
         // An ICMP error of an earlier reply shows up here: nothing to do.
-        let Ok((length, client)) = socket.recv_from(&mut buffer) else {
+        let Ok((length, datagram)) = datagrams::receive(socket, &mut buffer) else {
             continue;
         };
         let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-        drop(socket.send_to(echo(pod, client, text.trim_end()).as_bytes(), client));
+        let reply = echo(pod, datagram.client, text.trim_end());
+        drop(datagrams::answer(socket, &datagram, reply.as_bytes()));
     }
 }
 
