@@ -8,7 +8,7 @@
 //! node-3  no cluster CIDR   pod-3           a3               host-3       no zone label
 //! node-4  masquerade all    pod-4           a4               host-4
 //! node-5  node port CIDRs   pod-5           a5               host-5
-//! outside (client)
+//! outside (client)      world (answers for service addresses that nobody translates)
 //! ```
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -101,7 +101,7 @@ impl Bed {
             servers.add(&name, &node.place, node);
         }
         clients.insert("outside".to_owned(), Client::start("outside", lab.client(), "node-1")?);
-        wire(&lab)?;
+        processes.push(wire(&lab)?);
         let cluster = Cluster::start(&lab)?;
         let no_zone = json!({ "metadata": { "labels": { ZONE: null } } });
         cluster.api().merge::<NodeObject>(None, "node-3", &no_zone)?;
@@ -199,26 +199,46 @@ impl Servers {
     }
 }
 
-/// Second addresses of nodes, the outsider's routes, and no limit on how often somebody may be
-/// told that a port is unreachable.
-fn wire(lab: &Lab) -> Result<()> {
-    let mut routes = Batch::default();
+/// Second addresses of nodes, the outsider's routes, no limit on how often somebody may be told
+/// that a port is unreachable, and the world: who answers on the nodes' gateway for all service
+/// addresses, when a packet gets there that nobody has translated.
+fn wire(lab: &Lab) -> Result<Process> {
+    let mut outsider = Batch::default();
+    let mut gateway = Batch::default();
     for node in lab.nodes() {
         let (v4, v6) = second_address(node.index);
         node.ip(&format!("addr add {v4}/24 dev eth0"))?;
-        node.ip(&format!("addr add {v6}/64 dev eth0 nodad"))?;
+        // Deprecated: host processes have one IPv6 address to dial from, as they have one IPv4.
+        node.ip(&format!("addr add {v6}/64 dev eth0 nodad preferred_lft 0"))?;
+        let via = |range: &str| node.place.address(family_of(range)).to_string();
         for range in ranges_behind(node.index) {
-            let via = if range.contains(':') {
-                node.place.v6.to_string()
-            } else {
-                node.place.v4.to_string()
-            };
-            routes.line(format!("route add {range} via {via}"));
+            outsider.line(format!("route add {range} via {}", via(range)));
+            gateway.line(format!("route add local {range} dev lo"));
+        }
+        let (pods4, pods6) = address::pod_ranges(node.index);
+        for range in [pods4, pods6] {
+            gateway.line(format!("route add {range} via {}", via(&range)));
         }
         unlimited(&node.netns)?;
     }
-    unlimited(&Netns::named(format!("{}-fabric", lab.id().prefix())))?;
-    routes.run_in(&lab.client().netns)
+    let fabric = Netns::named(format!("{}-fabric", lab.id().prefix()));
+    // A packet that a node did not translate is no reason to go around the node.
+    lab.client().netns.set_sysctls(&[
+        ("ipv4/conf/all/accept_redirects", "0"),
+        ("ipv4/conf/eth0/accept_redirects", "0"),
+        ("ipv6/conf/eth0/accept_redirects", "0"),
+    ])?;
+    // The world's answers come from addresses that are no interface's.
+    fabric.set_sysctls(&[("ipv6/ip_nonlocal_bind", "1")])?;
+    outsider.run_in(&lab.client().netns)?;
+    gateway.run_in(&fabric)?;
+    let world = Place { name: "world".to_owned(), netns: fabric, ..lab.client().clone() };
+    world.serve(&ServeSpec::on(&WORLD_PORTS))
+}
+
+/// The family of a range.
+fn family_of(range: &str) -> Family {
+    if range.contains(':') { Family::V6 } else { Family::V4 }
 }
 
 /// Lets a namespace send every ICMP error that it has to send.
@@ -234,6 +254,8 @@ fn unlimited(netns: &Netns) -> Result<()> {
 pub(crate) const NODES: u8 = 5;
 /// Ports that servers in pods listen on.
 const POD_PORTS: [u16; 3] = [8080, 8081, 8082];
+/// Ports on which the world answers.
+const WORLD_PORTS: [u16; 2] = [80, 81];
 /// Port that servers on nodes listen on.
 const HOST_PORT: u16 = 8080;
 /// The zone's label.

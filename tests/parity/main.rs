@@ -30,6 +30,7 @@ use clap::Parser;
 use crate::{
     column::Column,
     scenario::{Scenario, Standing},
+    topic::Topic,
 };
 
 /// Plays tests/parity/scenarios, and writes docs/parity.md when all three columns are as expected.
@@ -62,14 +63,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         bail!("{why}");
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?;
-    let mut topics = topic::read(&root.join("tests/parity/scenarios"))?;
-    if let Some(filter) = &args.filter {
-        for topic in &mut topics {
-            topic.cases.retain(|case| case.name.contains(filter));
-        }
-    }
-    let deviations = page::deviations(root)?;
-    let scenarios = scenario::all(&topics, &deviations)?;
+    let (topics, scenarios) = read_scenarios(root, args.filter.as_deref())?;
     let columns = columns(args, root)?;
     let mut wrong = 0;
     let mut times = Vec::new();
@@ -86,6 +80,20 @@ fn run(args: &Args) -> Result<ExitCode> {
         page::write(root, &topics, &scenarios, &times)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The topics with the cases whose names contain `filter`, and their scenarios.
+fn read_scenarios(root: &Path, filter: Option<&str>) -> Result<(Vec<Topic>, Vec<Scenario>)> {
+    let mut topics = topic::read(&root.join("tests/parity/scenarios"))?;
+    if let Some(filter) = filter {
+        for topic in &mut topics {
+            topic.cases.retain(|case| case.name.contains(filter));
+        }
+    }
+    let rules = page::lines_of(root, "docs/behaviour.md")?;
+    let deviations = page::lines_of(root, "docs/deviations.md")?;
+    let scenarios = scenario::all(&topics, &rules, &deviations)?;
+    Ok((topics, scenarios))
 }
 
 /// The columns to play.

@@ -40,6 +40,31 @@ struct Flow {
     targets: Vec<SocketAddr>,
 }
 
+/// Waits until the tables are in force: until one scenario of every client holds that is served.
+///
+/// If it takes longer than `limit`, the scenarios will tell.
+///
+/// # Errors
+/// As [`settle`].
+pub(crate) fn await_force(
+    bed: &Bed,
+    book: &Book,
+    scenarios: &[Scenario],
+    column: Column,
+    limit: Duration,
+) -> Result<()> {
+    let mut first: BTreeMap<&str, &Scenario> = BTreeMap::new();
+    let served = scenarios.iter().filter(|scenario| {
+        scenario.standing(column) == Standing::Holds
+            && matches!(scenario.expected(column), Outcome::Served { .. })
+    });
+    for scenario in served {
+        first.entry(&scenario.from).or_insert(scenario);
+    }
+    let first: Vec<_> = first.into_values().cloned().collect();
+    settle(bed, book, &first, column, limit).map(drop)
+}
+
 /// Dials all scenarios until they hold, or `limit` is over; what each met last. Those that must
 /// not hold yet are dialled as often, and end nothing.
 ///
@@ -53,6 +78,7 @@ pub(crate) fn settle(
     limit: Duration,
 ) -> Result<Vec<Seen>> {
     let started = Instant::now();
+    let mut rounds = 0;
     let mut seen: Vec<Option<Seen>> = vec![None; scenarios.len()];
     loop {
         let open = |index: &usize| !seen.get(*index).is_some_and(|seen| holds(seen.as_ref()));
@@ -67,7 +93,8 @@ pub(crate) fn settle(
             scenario.standing(column) == Standing::Holds && !holds(seen.as_ref())
         };
         let settled = !scenarios.iter().zip(&seen).any(waits_for);
-        if settled || started.elapsed() > limit {
+        rounds += 1;
+        if settled || (started.elapsed() > limit && rounds >= LEAST_ROUNDS) {
             return seen.into_iter().map(|seen| seen.context("a scenario without flows")).collect();
         }
     }
@@ -229,6 +256,8 @@ fn judge(expected: &Outcome, met: &[(&Flow, Outcome)]) -> Seen {
     Seen { as_expected: false, text: texts.collect::<Vec<_>>().join("; ") }
 }
 
+/// Rounds that are dialled at the least, however long they take.
+const LEAST_ROUNDS: u32 = 3;
 /// How long an exchange may take before it is silence.
 const SILENCE_MS: u64 = 1500;
 /// Flows in one command to a driver: if all are silent, they end well before its limit.

@@ -109,7 +109,7 @@ impl Objects {
             "metadata": {
                 "name": case,
                 "namespace": NAMESPACE,
-                "labels": self.labels.clone().unwrap_or_default(),
+                "labels": without_nulls(self.labels.clone().unwrap_or_default().into()),
             },
             "spec": spec,
             "status": { "loadBalancer": { "ingress": self.balancers(case, book)? } },
@@ -150,6 +150,12 @@ impl Objects {
             without_nulls(port)
         });
         spec.insert("ports".to_owned(), json!(ports));
+        let local = own.get("externalTrafficPolicy").is_some_and(|policy| policy == "Local");
+        if kind == "LoadBalancer" && local {
+            // A number that the API server chose might be another case's node port.
+            let number = book.node_port(case)? + 1;
+            spec.insert("healthCheckNodePort".to_owned(), json!(number));
+        }
         spec.extend(own);
         Ok(spec)
     }

@@ -24,9 +24,9 @@ use serde::Deserialize;
 pub(crate) enum Outcome {
     /// ECONNREFUSED: a TCP reset or an ICMP port unreachable, or the hook's own word.
     Refused,
-    /// EPERM: what a REJECT gives a process of its own node that sends a datagram.
+    /// EPERM: what a rule of its own node gives a process that sends a datagram.
     NotPermitted,
-    /// No answer of any kind.
+    /// No answer of any kind; EPERM counts too.
     Silent,
     /// ETIMEDOUT without a wait.
     TimedOut,
@@ -55,6 +55,8 @@ impl Outcome {
                 Self::Served { pods: any, sees: wanted, sticky: true },
                 Self::Served { pods, sees, .. },
             ) => pods.len() == 1 && pods.is_subset(any) && sees == wanted,
+            // A process whose own node drops its datagram is told.
+            (Self::Silent, Self::NotPermitted) => true,
             _ => self == seen,
         }
     }

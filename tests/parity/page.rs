@@ -18,9 +18,9 @@ use crate::{
     topic::{Case, Socket, Topic},
 };
 
-/// Rules that docs/deviations.md has a line on.
-pub(crate) fn deviations(root: &Path) -> Result<BTreeSet<String>> {
-    let text = fs::read_to_string(root.join("docs/deviations.md")).context("docs/deviations.md")?;
+/// Rules that a page of docs has a line on.
+pub(crate) fn lines_of(root: &Path, page: &str) -> Result<BTreeSet<String>> {
+    let text = fs::read_to_string(root.join(page)).with_context(|| format!("reading {page}"))?;
     let ids = text.lines().filter_map(|line| line.strip_prefix("- **")?.split_once("** "));
     Ok(ids.map(|(id, _)| id.to_owned()).collect())
 }
@@ -46,6 +46,15 @@ pub(crate) fn write(
     let times: Vec<_> = times.collect();
     let mut page = format!("{HEADER}\n{}; {}.\n\n", summary(scenarios), times.join(", "));
     writeln!(page, "{}", sources_line(&sources(root)?))?;
+    page.push_str(&tables(topics, scenarios)?);
+    fs::write(root.join(PAGE), page).with_context(|| format!("writing {PAGE}"))?;
+    println!("{PAGE} is written");
+    Ok(())
+}
+
+/// All topics with their tables: all of the page that does not change from run to run.
+fn tables(topics: &[Topic], scenarios: &[Scenario]) -> Result<String> {
+    let mut page = String::new();
     for (number, topic) in topics.iter().enumerate() {
         write!(page, "\n## {}\n", topic.title)?;
         if !topic.about.is_empty() {
@@ -57,9 +66,7 @@ pub(crate) fn write(
             write_case(&mut page, case, &own)?;
         }
     }
-    fs::write(root.join(PAGE), page).with_context(|| format!("writing {PAGE}"))?;
-    println!("{PAGE} is written");
-    Ok(())
+    Ok(page)
 }
 
 /// A case: what it is, and a table for what holds at first and after each change.
@@ -185,9 +192,34 @@ Every line is dialled with TCP and with connected UDP, in IPv4 and in IPv6, unle
 
 **Clients**: `pod-N`, a pod of node N; `host-N`, a process of node N; `outside`, a machine beside the nodes. node-1 is in zone-a and node-2 in zone-b. \
 node-3 has no zone, and its kube-proxy no cluster CIDR; node-4's kube-proxy has `--masquerade-all`; node-5 has `--nodeport-addresses` with its second address alone, and no node ports on localhost. \
-**Endpoints**: `aN` and `bN`, pods of node N; `host-N`, node N itself. \
+**Endpoints**: `aN` and `bN`, pods of node N; `host-N`, node N itself. `world` answers for all service addresses where packets go that nobody has translated; `listener` is a process of node-1 that listens on the node port itself. \
 **Dialled**: the Service's ClusterIP, port 80, with its load balancer's addresses `vip-1` and `vip-2` and its external addresses `ext-1` and `ext-2` (the outsider's packets reach those by node-1 and node-2), and node addresses with its node port.
 
-**Outcomes**: `refused`; `silent`, no answer of any kind; `timed out`, the same error without the wait; `unreachable`; `reset`; or the pods that answer, and whom they see: \
+**Outcomes**: `refused`; `silent`, no answer of any kind (a host process whose own node drops its datagram is told EPERM); `timed out`, the same error without the wait; `reset`; or the pods that answer, and whom they see: \
 `own`, the client's own address (a host process's is any of its node), or `node`, an address of a node. `not permitted` is EPERM. `one of` pods: the same one every time. ≠ marks a difference, and leads to its reason.
 ";
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::{PAGE, tables};
+    use crate::{read_scenarios, topic};
+
+    #[test]
+    fn the_page_says_what_the_scenarios_say() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let (topics, scenarios) = read_scenarios(root, None).unwrap();
+        assert!(scenarios.len() >= 120, "only {} scenarios", scenarios.len());
+        let page = fs::read_to_string(root.join(PAGE)).unwrap();
+        let tables = tables(&topics, &scenarios).unwrap();
+        assert!(page.ends_with(&tables), "{PAGE} says otherwise: run `cargo xtask parity`");
+    }
+
+    #[test]
+    fn a_word_that_means_nothing_is_an_error() {
+        let text = "title: T\ncases:\n  - {name: a, about: b, endpoint: [a1]}\n";
+        let error = serde_saphyr::from_str::<topic::Topic>(text).unwrap_err();
+        assert!(error.to_string().contains("endpoint"), "{error}");
+    }
+}

@@ -52,13 +52,17 @@ pub(crate) fn play(column: Column, topics: &[Topic], scenarios: &[Scenario]) -> 
     let mut running = column.start(&bed)?;
     say(column, started, "every node has its proxy");
     let steps = cases.iter().map(|case| case.then.len()).max().unwrap_or(0);
-    let mut wrong = Vec::new();
+    let mut wrong = 0;
     for step in 0..=steps {
         if step > 0 {
             playing.iter_mut().try_for_each(|case| case.change(&bed, &book, step))?;
         }
         let now: Vec<_> =
             scenarios.iter().filter(|scenario| scenario.step == step).cloned().collect();
+        if step == 0 {
+            measure::await_force(&bed, &book, &now, column, 2 * column.patience())?;
+            say(column, started, "what they programmed is in force");
+        }
         let seen = measure::settle(&bed, &book, &now, column, column.patience())?;
         let lines: Vec<_> = now
             .iter()
@@ -70,16 +74,16 @@ pub(crate) fn play(column: Column, topics: &[Topic], scenarios: &[Scenario]) -> 
             started,
             &format!("step {step}: {} scenarios, {} wrong", now.len(), lines.len()),
         );
-        wrong.extend(lines);
+        for line in &lines {
+            println!("{line}");
+        }
+        wrong += lines.len();
     }
-    for line in &wrong {
-        println!("{line}");
-    }
-    if !wrong.is_empty() {
+    if wrong > 0 {
         let tails = running.first_mut().map(Running::tail);
         println!("{}", tails.unwrap_or_default());
     }
-    Ok(Played { wrong: wrong.len(), took: started.elapsed() })
+    Ok(Played { wrong, took: started.elapsed() })
 }
 
 /// Creates the objects of all cases.

@@ -90,9 +90,13 @@ impl fmt::Display for Scenario {
 /// All scenarios of the topics, in their order.
 ///
 /// # Errors
-/// Names the row that has no rule, or a difference without a reason in `deviations`, or a reason
-/// without a difference.
-pub(crate) fn all(topics: &[Topic], deviations: &BTreeSet<String>) -> Result<Vec<Scenario>> {
+/// Names the row that has no rule of `rules`, or a difference without a reason in `deviations`, or
+/// a reason without a difference.
+pub(crate) fn all(
+    topics: &[Topic],
+    rules: &BTreeSet<String>,
+    deviations: &BTreeSet<String>,
+) -> Result<Vec<Scenario>> {
     let mut scenarios = Vec::new();
     for (topic, case) in topics
         .iter()
@@ -106,7 +110,7 @@ pub(crate) fn all(topics: &[Topic], deviations: &BTreeSet<String>) -> Result<Vec
             add(&mut scenarios, (topic, case, step), &nets, &change.rows);
         }
     }
-    scenarios.iter().try_for_each(|scenario| check(scenario, deviations))?;
+    scenarios.iter().try_for_each(|scenario| check(scenario, rules, deviations))?;
     Ok(scenarios)
 }
 
@@ -136,13 +140,20 @@ fn add(
 }
 
 /// Whether a scenario says what it must, and nothing that it must not.
-fn check(scenario: &Scenario, deviations: &BTreeSet<String>) -> Result<()> {
+fn check(
+    scenario: &Scenario,
+    rules: &BTreeSet<String>,
+    deviations: &BTreeSet<String>,
+) -> Result<()> {
     let row = &scenario.row;
     let said = [&row.rules, &row.waiting, &row.missing].map(|rules| usize::from(!rules.is_empty()));
     ensure!(
         said.iter().sum::<usize>() == 1,
         "{scenario}: has to name its rules in one of `rules`, `waiting` and `missing`"
     );
+    if let Some(id) = scenario.rules().find(|id| !rules.contains(*id)) {
+        bail!("{scenario}: docs/behaviour.md has no rule {id}");
+    }
     ensure!(
         scenario.differs() != row.because.is_empty(),
         "{scenario}: a difference has a reason in `because`, and nothing else has one"
