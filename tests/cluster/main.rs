@@ -8,6 +8,7 @@
 
 mod control_plane;
 mod controllers;
+mod events;
 mod fixture;
 mod health;
 mod in_cluster;
@@ -47,6 +48,8 @@ const SCENARIOS: &[Scenario] = &[
     ("policies by default", controllers::policies_by_default),
     ("an evicted pod", controllers::an_evicted_pod),
     ("hints of trafficDistribution", controllers::traffic_distribution),
+    ("a collision", events::a_collision_is_told),
+    ("Events about nodes", events::nodes_tell_of_their_agents),
     ("health and metrics", health::health_and_metrics),
     ("a connection that is silent", silence::a_silent_connection),
 ];

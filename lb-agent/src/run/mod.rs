@@ -37,7 +37,6 @@ use crate::{
         load::{LoadError, Options},
         selftest, syscall,
     },
-    model::issue::Issue,
     observe::{
         backlog::Backlog,
         health::{Health, Pulse},
@@ -46,9 +45,9 @@ use crate::{
         metrics::Metrics,
     },
     plan::health_checks::HealthChecks,
-    reconcile::{self, Reconciler, Reports},
+    reconcile::{self, IssueSink, Reconciler, Reports},
     sockets::Sweeper,
-    source,
+    source::{self, Feed, events::Announcer},
 };
 
 /// Why the agent cannot start.
@@ -128,7 +127,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let unrestricted = source.node_ports.unrestricted();
     let stop = CancellationToken::new();
     end_on_signal(&stop)?;
-    let feed = source::start(source).await?;
+    let Feed { changes, events, tasks: mut feed, .. } = source::start(source).await?;
     let cgroup_root = cgroup_root_of(cgroup_root, allow.nested_cgroup)?;
     let kernel = open(&bpf_root, &cgroup_root, allow, limits)?;
 
@@ -139,12 +138,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let (health_checks, checks) = watch::channel(HealthChecks::default());
     let (finder, found) = watch::channel(Vec::new());
     let metrics = page.clone();
-    let sources = Sources { health, metrics, configz, checks, finder, unrestricted };
+    let announcer = Announcer::new(events.clone());
+    let sources = Sources { health, metrics, configz, checks, finder, unrestricted, events };
     let servers = servers::start(binds, sources, &stop).await?;
 
     let datagrams = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone()).start();
     let datagrams = datagrams.map_err(failed("start a thread"))?;
-    let issues = Box::new(move |issues: &[Issue]| keep_issues(&bpf_root, issues));
+    let issues = issue_sink(bpf_root, announcer);
     let backlog = Backlog::new(page.proxy.clone(), started);
     let reports = Reports {
         pulse,
@@ -156,7 +156,6 @@ async fn serve(config: Config) -> Result<(), RunError> {
         issues,
         datagrams,
     };
-    let source::Feed { changes, tasks: mut sources, .. } = feed;
     let reconcile = reconcile::run(Reconciler::new(kernel), changes, reports, attach);
     let outcome = tokio::select! {
         () = reconcile => Ok(()),
@@ -164,7 +163,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         path = config_file::changed(file) => Err(RunError::ConfigChanged { path }),
     };
     stop.cancel();
-    sources.shutdown().await;
+    feed.shutdown().await;
     servers.wait().await;
     tracing::info!("stopped; the kernel programs go on");
     outcome
@@ -191,11 +190,14 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::Process { what, source }
 }
 
-/// Leaves what is ignored for `show`.
-fn keep_issues(bpf_root: &Path, issues: &[Issue]) {
-    if let Err(error) = state::write_issues(bpf_root, issues) {
-        tracing::warn!(%error, "show services will not have what is ignored");
-    }
+/// Leaves what is ignored for `show`, and tells what is new.
+fn issue_sink(bpf_root: PathBuf, mut announcer: Announcer) -> IssueSink {
+    Box::new(move |issues| {
+        announcer.update(issues);
+        if let Err(error) = state::write_issues(&bpf_root, issues) {
+            tracing::warn!(%error, "show services will not have what is ignored");
+        }
+    })
 }
 
 /// Attaches the programs and sees that they do their work.

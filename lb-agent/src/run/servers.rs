@@ -16,6 +16,7 @@ use crate::{
         service_health::ServiceHealth,
     },
     plan::health_checks::HealthChecks,
+    source::events::{Events, Notice},
 };
 
 /// What the tasks answer from.
@@ -33,6 +34,8 @@ pub(super) struct Sources {
     pub(super) finder: watch::Sender<Vec<Issue>>,
     /// Families whose health-check node ports listen on every address.
     pub(super) unrestricted: BTreeSet<Family>,
+    /// Where a server that cannot start is told.
+    pub(super) events: Events,
 }
 
 /// Starts them all; they end when `stop` is cancelled.
@@ -44,11 +47,16 @@ pub(super) async fn start(
     sources: Sources,
     stop: &CancellationToken,
 ) -> Result<TaskTracker, BindError> {
-    let Sources { health, metrics, configz, checks, finder, unrestricted } = sources;
+    let Sources { health, metrics, configz, checks, finder, unrestricted, events } = sources;
     let tasks = TaskTracker::new();
     if let BindAddress(Some(address)) = binds.healthz {
-        let place = Place { flag: "--healthz-bind-address", address, hard_fail: binds.hard_fail };
-        let bound = place.bind().await?;
+        let place = Place {
+            flag: "--healthz-bind-address",
+            reason: "FailedToStartProxierHealthcheck",
+            address,
+            hard_fail: binds.hard_fail,
+        };
+        let bound = place.bind(&events).await?;
         let pages = HealthPages { health: health.clone(), metrics: metrics.proxy.clone() };
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -58,8 +66,13 @@ pub(super) async fn start(
         });
     }
     if let BindAddress(Some(address)) = binds.metrics {
-        let place = Place { flag: "--metrics-bind-address", address, hard_fail: binds.hard_fail };
-        let bound = place.bind().await?;
+        let place = Place {
+            flag: "--metrics-bind-address",
+            reason: "FailedToStartMetricServer",
+            address,
+            hard_fail: binds.hard_fail,
+        };
+        let bound = place.bind(&events).await?;
         let (pages, stop) = (MetricsPages { metrics, configz }, stop.clone());
         tasks.spawn(async move {
             if let Some(listener) = place.wait(bound, &stop).await {
@@ -76,21 +89,28 @@ pub(super) async fn start(
 #[derive(Clone, Copy, Debug)]
 struct Place {
     flag: &'static str,
+    /// Of the Event if it fails (MET-14).
+    reason: &'static str,
     address: SocketAddr,
     hard_fail: bool,
 }
 
 impl Place {
     /// The first try. Nothing if the address is taken and that is not fatal.
-    async fn bind(&self) -> Result<Option<TcpListener>, BindError> {
-        match http::bind(self.flag, self.address).await {
-            Ok(listener) => Ok(Some(listener)),
-            Err(error) if self.hard_fail => Err(error),
-            Err(error) => {
-                tracing::error!(%error, retry_in = ?RETRY, "server not started");
-                Ok(None)
-            }
+    async fn bind(&self, events: &Events) -> Result<Option<TcpListener>, BindError> {
+        let error = match http::bind(self.flag, self.address).await {
+            Ok(listener) => return Ok(Some(listener)),
+            Err(error) => error,
+        };
+        let action = if self.hard_fail { "Exit" } else { "Retry" };
+        events.post(|| Notice::of_node(self.reason, action, error.to_string()));
+        if self.hard_fail {
+            // What is not written by then is lost; the error says the same.
+            drop(time::timeout(TELL, events.drain()).await);
+            return Err(error);
         }
+        tracing::error!(%error, retry_in = ?RETRY, "server not started");
+        Ok(None)
     }
 
     /// Tries until it works; nothing if the agent ends before.
@@ -114,5 +134,7 @@ impl Place {
     }
 }
 
+/// How long an agent that must end waits for its Event to be written.
+const TELL: Duration = Duration::from_secs(5);
 /// How long before the next try to bind an address: as kube-proxy.
 const RETRY: Duration = Duration::from_secs(5);

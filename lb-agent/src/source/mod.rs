@@ -15,6 +15,7 @@ pub mod addresses;
 mod batch;
 pub mod convert;
 mod error;
+pub mod events;
 mod kube;
 mod manifests;
 mod status;
@@ -26,7 +27,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::{addresses::NodePortAddresses, batch::Batcher, status::Reporter};
+use self::{
+    addresses::NodePortAddresses,
+    batch::Batcher,
+    events::{Events, Notice},
+    status::Reporter,
+};
 use crate::model::change::Change;
 
 pub use self::{
@@ -95,6 +101,9 @@ pub struct Feed {
     pub changes: mpsc::Receiver<Vec<Change>>,
     /// How the source fares.
     pub status: watch::Receiver<Status>,
+    /// Where to leave what is to be told as Events; a source without an API server tells
+    /// nothing.
+    pub events: Events,
     /// The source's tasks; dropping them aborts them.
     pub tasks: JoinSet<()>,
 }
@@ -114,23 +123,30 @@ pub async fn start(config: Config) -> Result<Feed, Error> {
     let mut tasks = JoinSet::new();
     let interfaces = addresses::Watch::start(&mut tasks)?;
     tasks.spawn(interfaces.run(messages.clone(), reporter.clone()));
-    match config.origin {
+    let maker = match config.origin {
         Origin::Manifests(directory) => {
-            let source = manifests::Manifests::open(&directory, node_name)?;
-            tasks.spawn(source.run(messages, reporter.clone()));
+            let source = manifests::Manifests::open(&directory, node_name.clone())?;
+            tasks.spawn(source.run(messages.clone(), reporter.clone()));
+            None
         }
         Origin::Kubeconfig { path, context, master } => {
-            let maker = kube::client::from_kubeconfig(path, context, master).await?;
-            kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;
+            Some(kube::client::from_kubeconfig(path, context, master).await?)
         }
-        Origin::InCluster { master } => {
-            let maker = kube::client::in_cluster(master)?;
-            kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;
-        }
+        Origin::InCluster { master } => Some(kube::client::in_cluster(master)?),
+    };
+    let mut events = Events::default();
+    if let Some(maker) = maker {
+        kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;
+        let (tell, queue) = Events::queue();
+        let writer = kube::events::Writer::new(maker.silent_client()?, node_name);
+        tasks.spawn(writer.run(queue));
+        tell.post(Notice::starting);
+        events = tell;
     }
+    drop(messages);
     let batcher = Batcher::new(config.node_ports, reporter);
     tasks.spawn(batcher.run(inbox, changes));
-    Ok(Feed { changes: receiver, status, tasks })
+    Ok(Feed { changes: receiver, status, events, tasks })
 }
 
 /// Batches that wait for the receiver: one, so that what comes later joins the next.

@@ -96,6 +96,14 @@ impl ClientMaker {
         self.client_of(Some(answered))
     }
 
+    /// A client that tells nobody.
+    ///
+    /// # Errors
+    /// As [`ClientMaker::client`].
+    pub(in crate::source) fn silent_client(&self) -> Result<Client, Error> {
+        self.client_of(None)
+    }
+
     fn client_of(&self, answered: Option<Answered>) -> Result<Client, Error> {
         let client = transport::client(&self.config, answered);
         client.map_err(|source| Error::Client {

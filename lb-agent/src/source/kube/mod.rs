@@ -11,6 +11,7 @@
 //! An API server that is gone changes nothing: what was known is served (SYN-03).
 
 pub(super) mod client;
+pub(super) mod events;
 mod follower;
 mod node;
 mod pace;
