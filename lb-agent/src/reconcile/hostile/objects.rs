@@ -56,7 +56,10 @@ fn blown(whole: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     (whole, vec(blow, 0..8)).prop_map(|(mut object, blows)| {
         for Blow { place, harm } in blows {
             let places = places(&object);
-            strike(&mut object, &places[place % places.len()], harm);
+            // A blow may have left nothing to strike.
+            if let Some(place) = place.checked_rem(places.len()) {
+                strike(&mut object, &places[place], harm);
+            }
         }
         object
     })
