@@ -74,7 +74,7 @@ pub struct Allow {
 /// The most entries that one kind of map may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// FRONTENDS4 and FRONTENDS6; SERVICES and NAMES; SLOTS; BACKENDS and MEMBERS; SOURCE_RANGES.
+    /// FRONTENDS4 and FRONTENDS6; SERVICES and NAMES; SLOTS; BACKENDS; MEMBERS; SOURCE_RANGES.
     field: fn(&mut Capacities) -> &mut u32,
     /// How many; a power of two.
     entries: u32,
@@ -85,7 +85,7 @@ pub struct Limit {
 pub enum LimitError {
     /// No such size.
     #[error(
-        "{0:?} is not frontends, services, slots, backends or source-ranges, followed by =NUMBER"
+        "{0:?} is not frontends, services, slots, backends, members or source-ranges, followed by =NUMBER"
     )]
     Name(String),
     /// No such number.
@@ -127,6 +127,7 @@ impl FromStr for Limit {
             "services" => |sizes| &mut sizes.services,
             "slots" => |sizes| &mut sizes.slots,
             "backends" => |sizes| &mut sizes.backends,
+            "members" => |sizes| &mut sizes.members,
             "source-ranges" => |sizes| &mut sizes.source_ranges,
             _ => return Err(LimitError::Name(text.to_owned())),
         };

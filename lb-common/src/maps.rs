@@ -69,8 +69,10 @@ pub struct Capacities {
     pub services: u32,
     /// SLOTS.
     pub slots: u32,
-    /// BACKENDS, BACKEND_LOAD and MEMBERS.
+    /// BACKENDS and BACKEND_LOAD.
     pub backends: u32,
+    /// MEMBERS: each Service with affinity takes one for each of its backends.
+    pub members: u32,
     /// SOURCE_RANGES.
     pub source_ranges: u32,
     /// SOCKETS; its mask is one less.
@@ -88,6 +90,7 @@ impl Capacities {
         services: 1 << 14,
         slots: 1 << 17,
         backends: 1 << 16,
+        members: 1 << 16,
         source_ranges: 1 << 14,
         sockets: 1 << 17,
         sockets_over: 1 << 14,
@@ -100,6 +103,7 @@ impl Capacities {
         services: 1 << 30,
         slots: 1 << 30,
         backends: 1 << 30,
+        members: 1 << 30,
         source_ranges: 1 << 30,
         sockets: 1 << 30,
         sockets_over: 1 << 30,

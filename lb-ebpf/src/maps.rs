@@ -84,7 +84,7 @@ static AFFINITY: LruHashMap<AffinityKey, AffinityPin, { CAPACITY.affinity as usi
 
 /// Which backends a pin may name.
 #[btf_map]
-static MEMBERS: HashMap<MemberKey, Member, { CAPACITY.backends as usize }, SPARSE> = HashMap::new();
+static MEMBERS: HashMap<MemberKey, Member, { CAPACITY.members as usize }, SPARSE> = HashMap::new();
 
 /// Who may reach load balancer addresses.
 #[btf_map]

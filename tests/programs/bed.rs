@@ -218,6 +218,7 @@ pub(crate) const SMALL: Capacities = Capacities {
     services: 1 << 10,
     slots: 1 << 12,
     backends: 1 << 10,
+    members: 1 << 10,
     source_ranges: 1 << 10,
     sockets: 1 << 12,
     sockets_over: 1 << 8,

@@ -48,7 +48,8 @@ pub(super) struct Args {
     allow_foreign_programs: bool,
     /// Let maps grow to no more entries than this, to bound their memory: "frontends",
     /// "services" (a record for each service port, family and type), "slots", "backends",
-    /// "source-ranges"; what is beyond waits for room. Larger maps that are pinned stay
+    /// "members" (one for each backend of a Service with affinity), "source-ranges"; what is
+    /// beyond waits for room. Larger maps that are pinned stay
     #[arg(long, value_name = "NAME=N,..", value_delimiter = ',')]
     max_entries: Vec<Limit>,
     /// Remove every trace of an earlier agent and end, as `unload` does

@@ -91,7 +91,7 @@ impl Fake {
             }
             Op::Member { key, member } => {
                 let known = member.is_none() || members.contains_key(key);
-                (maps::MEMBERS, known || fits(members.len(), self.capacities.backends))
+                (maps::MEMBERS, known || fits(members.len(), self.capacities.members))
             }
             Op::SourceRange { key, admission } => {
                 let known = admission.is_none() || source_ranges.contains_key(key);

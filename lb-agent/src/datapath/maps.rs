@@ -251,7 +251,7 @@ pub const SHAPES: [Shape; 18] = [
     array::<Slot>(maps::SLOTS, Role::Table, |sizes| sizes.slots),
     array::<Backend>(maps::BACKENDS, Role::Backend, |sizes| sizes.backends),
     array::<BackendLoad>(maps::BACKEND_LOAD, Role::Load, |sizes| sizes.backends),
-    sparse::<MemberKey, Member>(maps::MEMBERS, Role::Table, |sizes| sizes.backends),
+    sparse::<MemberKey, Member>(maps::MEMBERS, Role::Table, |sizes| sizes.members),
     sparse::<u32, ServiceName>(maps::NAMES, Role::Table, |sizes| sizes.services),
     trie::<RangeKey, Admission>(maps::SOURCE_RANGES, Role::Table, |sizes| sizes.source_ranges),
     trie::<CidrKey, CidrRule>(maps::SERVICE_CIDRS, Role::Alone, |_| SERVICE_CIDRS_LEN),

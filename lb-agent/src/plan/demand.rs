@@ -63,7 +63,8 @@ impl Demand {
             frontends: twice(self.frontends4.max(self.frontends6), least.frontends),
             services: twice(self.services, least.services),
             slots: twice(self.slots.saturating_mul(2), least.slots),
-            backends: twice(self.backends.max(self.members), least.backends),
+            backends: twice(self.backends, least.backends),
+            members: twice(self.members, least.members),
             source_ranges: twice(self.source_ranges, least.source_ranges),
             ..least
         }
@@ -91,5 +92,18 @@ impl SubAssign for Demand {
         self.backends -= other.backends;
         self.members -= other.members;
         self.source_ranges -= other.source_ranges;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_many_services_with_affinity_enlarge_members_alone() {
+        let demand = Demand { backends: 1000, members: 900_000, ..Demand::default() };
+        let capacities = demand.capacities();
+        assert_eq!(capacities.members, 1 << 21);
+        assert_eq!(capacities, Capacities { members: 1 << 21, ..Capacities::MINIMUM });
     }
 }

@@ -32,7 +32,7 @@ impl Room {
             frontends4: free(capacities.frontends, tables.frontends4.len()),
             frontends6: free(capacities.frontends, tables.frontends6.len()),
             names: free(capacities.services, tables.names.len()),
-            members: free(capacities.backends, tables.members.len()),
+            members: free(capacities.members, tables.members.len()),
             source_ranges: free(capacities.source_ranges, tables.source_ranges.len()),
             service_cidrs: free(SERVICE_CIDRS_LEN, tables.service_cidrs.len()),
             node_addresses: free(NODE_ADDRS_LEN, tables.node_addresses.len()),

@@ -56,7 +56,7 @@ impl Planner {
             (maps::NAMES, tables.names.len(), capacities.services),
             (maps::SLOTS, self.regions.used() as usize, capacities.slots),
             (maps::BACKENDS, self.backends.used(), capacities.backends),
-            (maps::MEMBERS, tables.members.len(), capacities.backends),
+            (maps::MEMBERS, tables.members.len(), capacities.members),
             (maps::SOURCE_RANGES, tables.source_ranges.len(), capacities.source_ranges),
             (maps::NODE_ADDRS, tables.node_addresses.len(), maps::NODE_ADDRS_LEN),
         ]
@@ -139,7 +139,8 @@ fn limit_of(map: &str) -> &'static str {
     match map {
         maps::FRONTENDS4 | maps::FRONTENDS6 => "frontends",
         maps::SLOTS => "slots",
-        maps::BACKENDS | maps::MEMBERS => "backends",
+        maps::BACKENDS => "backends",
+        maps::MEMBERS => "members",
         maps::SOURCE_RANGES => "source-ranges",
         _ => "services",
     }

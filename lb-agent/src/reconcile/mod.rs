@@ -334,7 +334,8 @@ fn is_tight(have: &Capacities, demand: &Demand) -> bool {
         || tight(demand.services, have.services)
         || tight(demand.slots.saturating_mul(2), have.slots)
         || tight(demand.source_ranges, have.source_ranges)
-        || tight(demand.backends.max(demand.members), have.backends)
+        || tight(demand.backends, have.backends)
+        || tight(demand.members, have.members)
 }
 
 #[cfg(test)]

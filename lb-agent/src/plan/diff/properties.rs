@@ -23,8 +23,14 @@ use crate::{
 const CAPACITIES: Capacities = Capacities::MINIMUM;
 
 /// Sizes that most clusters do not fit in.
-const TINY: Capacities =
-    Capacities { frontends: 9, services: 10, slots: 24, backends: 12, ..Capacities::MINIMUM };
+const TINY: Capacities = Capacities {
+    frontends: 9,
+    services: 10,
+    slots: 24,
+    backends: 12,
+    members: 12,
+    ..Capacities::MINIMUM
+};
 
 fn unused(_: u32) -> u64 {
     0
