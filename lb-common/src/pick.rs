@@ -30,6 +30,7 @@ mod tests {
         assert_eq!(pick(SetWord::DROP, 12345), None);
     }
 
+    /// MOD-09: by chance, whatever came before.
     #[test]
     fn trp_09_every_slot_is_equally_likely() {
         const SLOTS: u32 = 7;

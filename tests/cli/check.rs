@@ -31,7 +31,9 @@ fn a_machine_that_can_run_it_passes() {
     // A node of the lab is a part of the tree, which is no place for an agent.
     let nested = check(node, &[]);
     assert_eq!(nested.code, Some(3), "{nested:?}");
-    for requirement in ["capabilities", "kernel", "BTF", "BPF file system", "cgroup2"] {
+    for requirement in
+        ["capabilities", "kernel", "SOCK_DESTROY", "BTF", "BPF file system", "cgroup2"]
+    {
         assert_eq!(rows[requirement].0, "ok", "{:?}", rows[requirement]);
     }
     // The same for people, a line each.
@@ -64,6 +66,7 @@ fn what_is_missing_is_named_with_what_mends_it() {
     for (printed, requirement, state, parts) in [
         (json("setpriv", &as_nobody), "capabilities", "missing", ["CAP_BPF", "root"]),
         (json("setpriv", &without_bpf), "capabilities", "missing", ["CAP_NET_ADMIN", "root"]),
+        (json("setpriv", &without_bpf), "SOCK_DESTROY", "degraded", ["UDP sockets", "root"]),
         (check(node, &["--bpf-root", tmp]), "BPF file system", "missing", [tmp, "mount -t bpf"]),
         (check(node, &["--cgroup-root", tmp]), "cgroup2", "missing", [tmp, "--cgroup-root"]),
         (

@@ -10,6 +10,7 @@ mod affinity;
 mod bypass;
 mod counts;
 mod datagrams;
+mod devices;
 mod neighbours;
 mod protocols;
 mod ranges;

@@ -104,7 +104,7 @@ fn noep_11_the_last_endpoint_goes_and_comes() {
     served.await_idle().unwrap();
 }
 
-/// NOEP-02, NOEP-06, SOC-03, TRP-11: nothing here, something elsewhere.
+/// NOEP-02, NOEP-06, SOC-03, TRP-11, MOD-06: nothing here, something elsewhere.
 #[test]
 fn noep_02_a_local_policy_without_a_local_endpoint_is_silent() {
     need_lab!();

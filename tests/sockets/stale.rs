@@ -10,6 +10,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lab::{
+    agent::Agent,
     driver::Driver,
     need_lab,
     place::Place,
@@ -268,6 +269,22 @@ fn ct_03_sockets_that_are_older_than_the_service_are_told_to_connect_again() {
     }
     assert!(elsewhere.is_connected());
     assert_eq!(served.agent.counter("destroyed").unwrap(), 2);
+}
+
+/// SOC-13, CT-03: a socket that is older than the programs.
+#[test]
+fn soc_13_sockets_that_are_older_than_the_programs_are_told_to_connect_again() {
+    need_lab!();
+    let mut served = Served::start().unwrap();
+    let pods = served.lab.pods();
+    served.expose("web", 10, &pods[3..]).unwrap();
+    served.agent.stop().unwrap();
+    let unloaded = served.agent.verb(&["unload"]).unwrap();
+    assert_eq!(unloaded.code, Some(0), "{}", unloaded.stderr);
+    let mut client = Client::connect(&pods[0], vip(Family::V6, 10));
+    served.agent = Agent::start(served.node().unwrap(), &served.spec()).unwrap();
+    client.await_abort();
+    assert_eq!(client.insist(), "pod-2-2");
 }
 
 /// How long a client may stay where nobody is.

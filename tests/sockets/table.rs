@@ -121,7 +121,7 @@ fn every_call_reaches_every_kind_of_frontend() {
     served.await_idle().unwrap();
 }
 
-/// TRP-13, TRP-17, LB-13, NOEP-03, SOC-05: for clients on the node a Local
+/// TRP-13, TRP-17, LB-13, NOEP-03, SOC-05, MOD-05: for clients on the node a Local
 /// policy of an external frontend changes nothing, even without an endpoint here.
 #[test]
 fn trp_17_external_frontends_with_local_policy_use_the_cluster_set() {

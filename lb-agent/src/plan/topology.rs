@@ -81,6 +81,7 @@ mod tests {
         (format!("{preference:?}"), used.collect())
     }
 
+    /// TOP-13: no gate and no field of the Service is asked.
     #[test]
     fn top_03_node_hints_decide_if_every_ready_endpoint_has_one() {
         let hints: Hints<'_> = &[(&["a"], &["z1"]), (&["b"], &["z1"]), (&["b", "a"], &["z2"])];

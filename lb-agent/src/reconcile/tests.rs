@@ -8,9 +8,10 @@ use super::*;
 use crate::{
     datapath::fake::Fake,
     model::{
-        change::Object,
+        change::{NodeObject, Object},
         endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
         issue::{Lost, Problem},
+        node::Node,
         service::{Service, ServicePort, TrafficPolicy},
     },
 };
@@ -113,6 +114,31 @@ fn syn_02_a_restart_that_finds_no_change_writes_nothing_and_one_that_does_cleans
     settle(&mut third);
     assert_eq!(third.datapath().tables.frontends4.len(), 4);
     assert_eq!(third.datapath().tables.check_refs(), Vec::new());
+}
+
+/// NOD-03: what is listed is served without a zone, and anew when the Node tells it.
+#[test]
+fn nod_03_the_zone_is_not_waited_for() {
+    let mut zoned = slice(1, 3);
+    if let Change::Slice(Object { value: Some(slice), .. }) = &mut zoned {
+        for (endpoint, zone) in slice.endpoints.iter_mut().zip(["a", "a", "b"]) {
+            endpoint.for_zones = vec![zone.into()];
+        }
+    }
+    let mut reconciler = Reconciler::new(Fake::new(1));
+    let served = |reconciler: &Reconciler<Fake>| {
+        let tables = &reconciler.datapath().tables;
+        tables.services.iter().map(|(_, record)| record.inside.count()).max()
+    };
+    reconciler.take([service(1), zoned]);
+    settle(&mut reconciler);
+    assert_eq!(served(&reconciler), Some(3));
+    for (zone, endpoints) in [(Some("a"), 2), (Some("b"), 1), (Some("c"), 3), (None, 3)] {
+        let node = Node { zone: zone.map(Into::into), ..Node::named("here") };
+        reconciler.take([Change::Node(NodeObject { node, issues: Vec::new() })]);
+        settle(&mut reconciler);
+        assert_eq!(served(&reconciler), Some(endpoints), "zone {zone:?}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) use self::{
     compiler::{BPF_LINTS, LINKER, LINTS, RUST_SOURCE, bpf_sysroot},
     golang::GO,
     mounts::{BPFFS, CGROUP2},
-    tools::{BPFTOOL, CURL, IP, IPTABLES, NFT},
+    tools::{BPFTOOL, CURL, IP, IPTABLES, NFT, STRACE},
 };
 
 mod apt;
@@ -124,6 +124,7 @@ const ALL: &[&Requirement] = &[
     &IPTABLES,
     &BPFTOOL,
     &CURL,
+    &STRACE,
     &BPFFS,
     &CGROUP2,
 ];

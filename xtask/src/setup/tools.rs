@@ -51,6 +51,15 @@ pub(crate) static CURL: Requirement = Requirement {
     by_hand: "apt-get update && apt-get install -y curl",
 };
 
+/// What the agent asks of the kernel.
+pub(crate) static STRACE: Requirement = Requirement {
+    name: "strace",
+    purpose: "system calls of the agent",
+    find: || on_path("strace"),
+    install: || apt::install(&["strace"]),
+    by_hand: "apt-get update && apt-get install -y strace",
+};
+
 fn on_path(program: &str) -> Result<String, String> {
     match command::find(program) {
         Some(path) => Ok(path.display().to_string()),
