@@ -154,3 +154,6 @@ const LOG: &str = "info,kube_client=off,kube_runtime=off";
 /// From this klog verbosity on ("debug level"), the agent's own events are logged, too.
 const DEBUG_VERBOSITY: u64 = 4;
 const DEBUG_LOG: &str = "info,lb_agent=debug,kube_client=off,kube_runtime=off";
+
+#[cfg(test)]
+mod deployment;

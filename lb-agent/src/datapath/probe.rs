@@ -19,7 +19,7 @@ use super::{
 
 pub use self::{
     btf::{BtfError, namespace_layout},
-    requirements::{Requirement, State, requirements},
+    requirements::{CAPABILITIES, Requirement, State, requirements},
 };
 
 /// A program that is not ours, at a hook that we use.

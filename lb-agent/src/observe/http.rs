@@ -59,8 +59,8 @@ pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener
 pub async fn serve_health(listener: TcpListener, pages: HealthPages, stop: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(async |State(pages): State<HealthPages>| pages.healthz()))
-        .route("/livez", get(async |State(pages): State<HealthPages>| pages.livez()))
-        .route("/readyz", get(async |State(pages): State<HealthPages>| json(pages.health.readyz())))
+        .route(LIVEZ, get(async |State(pages): State<HealthPages>| pages.livez()))
+        .route(READYZ, get(async |State(pages): State<HealthPages>| json(pages.health.readyz())))
         .with_state(pages);
     serve(listener, router, stop).await;
 }
@@ -149,6 +149,12 @@ fn page(body: String, kind: &'static str) -> Response<Body> {
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     reply
 }
+
+/// Whether the process should be restarted: for the liveness probe.
+pub const LIVEZ: &str = "/livez";
+
+/// Whether sockets on this node get what the cluster says: for the readiness probe.
+pub const READYZ: &str = "/readyz";
 
 /// What agents learn of how Services behave here: as with kube-proxy's nftables mode. See
 /// docs/decisions.md.

@@ -98,8 +98,7 @@ fn capabilities() -> Requirement {
 fn lacking(status: &str) -> Vec<&'static str> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let held = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    let wanted = [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
-    wanted.iter().filter(|(_, bit)| held & 1 << bit == 0).map(|(name, _)| *name).collect()
+    CAPABILITIES.iter().filter(|(_, bit)| held & 1 << bit == 0).map(|(name, _)| *name).collect()
 }
 
 fn kernel() -> Requirement {
@@ -315,6 +314,10 @@ fn degraded(name: &'static str, found: String, lost: &'static str, mend: String)
 fn missing(name: &'static str, found: String, lost: &'static str, mend: String) -> Requirement {
     Requirement { name, state: State::Missing, found, lost, mend }
 }
+
+/// What an agent must be able to do, with the capability's number.
+pub const CAPABILITIES: [(&str, u32); 3] =
+    [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
 
 /// From here on nothing is lost.
 const FULL: (u32, u32) = (5, 18);

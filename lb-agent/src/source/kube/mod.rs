@@ -91,4 +91,6 @@ pub(super) fn start(
 }
 
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod tests;
