@@ -74,6 +74,24 @@ fn maps_grow_before_they_were_ever_attached() {
 }
 
 #[test]
+fn maps_that_the_kernel_does_not_make_leave_all_as_it_was() {
+    let bed = Bed::new();
+    let (mut agent, pod, _listener) = bed.serving();
+    let (tables, links) = (agent.dump().unwrap(), bed.links());
+    // More buckets than a hash can have: E2BIG, however much memory there is.
+    let wanted = Capacities { frontends: 1 << 30, ..SMALL };
+    assert_eq!(agent.grow(&wanted).unwrap(), Growth::Refused);
+    assert_eq!((agent.sizes(), agent.dump().unwrap()), (SMALL, tables));
+    assert_eq!(bed.links(), links);
+    assert!(!bed.pin("building").exists() && !bed.pin("next").exists());
+    connect(&pod, VIP);
+    let wanted = Capacities { services: 1 << 12, ..SMALL };
+    assert_eq!(agent.grow(&wanted).unwrap(), Growth::Grown);
+    connect(&pod, VIP);
+    assert_eq!(agent.load(1), 2);
+}
+
+#[test]
 fn a_larger_size_at_the_start_grows_the_pinned_maps() {
     let bed = Bed::new();
     let mut agent = bed.open().unwrap();

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::IpAddr,
+    ops::Range,
     thread,
     time::{Duration, Instant},
 };
@@ -31,12 +32,12 @@ use crate::{
     upgrade::{self, Traffic},
 };
 
-/// Writes `count` Services of a hundred ports, with so many endpoints that no pod has.
-fn crowd(served: &Served, file: &str, count: u8, endpoints: u8) {
+/// Writes Services of a hundred ports each, with so many endpoints that no pod has.
+fn crowd(served: &Served, file: &str, numbers: Range<u8>, endpoints: u8) {
     let node = served.node().unwrap();
     let pod = &served.lab.pods()[0];
     let mut written: Vec<Value> = Vec::new();
-    for number in 0..count {
+    for number in numbers {
         let address = IpAddr::from([10, 97, endpoints, number]);
         let port = Port { name: "", protocol: "TCP", port: 1, target: 1 };
         let mut service =
@@ -105,9 +106,9 @@ fn maps_that_grow_under_traffic_cost_nothing() {
     let programs = pins::ids(&root, "prog", "programs");
     let links = pins::ids(&root, "link", "links");
 
-    crowd(&served, "ports", 125, 0);
+    crowd(&served, "ports", 0..125, 0);
     await_growth(&served, &sizes[..1]);
-    crowd(&served, "endpoints", 5, 100);
+    crowd(&served, "endpoints", 0..5, 100);
     await_growth(&served, &sizes[1..]);
     let far = vip(Family::V4, 10).to_string();
     served.await_inside(&far, "TCP", &json!(2)).unwrap();
@@ -235,7 +236,7 @@ fn killed_inside_a_growth_or_a_layout_change_the_next_start_converges() {
     }
     // And once while it follows a cluster that outgrows the maps.
     converge(&mut served, &exposed, None);
-    crowd(&served, "ports", 125, 0);
+    crowd(&served, "ports", 0..125, 0);
     caught += u32::from(kill_inside(&mut served, SPAN_MS / 3));
     converge(&mut served, &exposed, None);
     await_growth(&served, &[("SERVICES", f64::from(Capacities::MINIMUM.services))]);
