@@ -87,6 +87,9 @@ impl PortRange {
 }
 
 impl NetBit {
+    /// Bits of an address that name its network; an IPv4 address has 96 of them before it.
+    pub const BITS: u32 = 120;
+
     /// The bit of an address's network.
     #[inline(always)]
     pub const fn of(address: Addr) -> Self {

@@ -17,6 +17,7 @@ use lb_common::{
     counter::Counter,
     key::{FrontendKey6, FrontendValue},
     maps::{self, node_port_index},
+    range::{CidrKey, CidrRule},
 };
 
 use crate::bed::{Bed, VIP, apply, connect, web};
@@ -83,6 +84,33 @@ fn a_new_config_is_told_of_the_frontends_that_are_there() {
     agent.attach().unwrap();
     connect(&pod, VIP);
     assert_eq!(agent.load(1), 2);
+}
+
+/// CIP-05: an address of a ServiceCIDR that no Service has is looked up, too, however the
+/// prefix is written; one that is too wide to be told network by network means everything.
+#[test]
+fn every_network_of_a_service_cidr_is_told() {
+    let bed = Bed::new();
+    let mut agent = bed.open().unwrap();
+    let cidr = |text: &str, bits| {
+        let address: std::net::IpAddr = text.parse().unwrap();
+        Op::ServiceCidr {
+            key: CidrKey::prefix(address.into(), bits),
+            rule: Some(CidrRule::SERVICE_CIDR),
+        }
+    };
+    let is_told = |agent: &Kernel, text: &str| {
+        let address: std::net::IpAddr = text.parse().unwrap();
+        told(agent).0.contains(&NetBit::of(address.into()))
+    };
+    apply(&mut agent, &[cidr("10.96.0.0", 96 + 20), cidr("10.97.3.128", 96 + 25)]);
+    assert!((0..16).all(|third| is_told(&agent, &format!("10.96.{third}.77"))));
+    assert!(is_told(&agent, "10.97.3.200"));
+    assert!(told(&agent).0.len() <= 17, "no others");
+    apply(&mut agent, &[cidr("fd00:10:96::", 108)]);
+    assert!(["fd00:10:96::1", "fd00:10:96::f:1234"].iter().all(|ip| is_told(&agent, ip)));
+    apply(&mut agent, &[cidr("fd00:10:97::", 64)]);
+    assert_eq!(told(&agent).0.len(), 65_536);
 }
 
 /// What is in no network with a frontend passes at once, and is counted as what it is.

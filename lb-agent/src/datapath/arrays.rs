@@ -18,7 +18,7 @@ use bytemuck::Pod;
 use lb_common::{
     addr::Addr,
     backend::BackendLoad,
-    config::{Config, NetBit, PortRange},
+    config::{Config, NETS_WORDS, NetBit, PortRange},
     socket::{Dialled, Held, SocketRecord},
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -157,6 +157,24 @@ impl Array<Config> {
         self.write_word(0, offset, nets | mask);
     }
 
+    /// Makes the programs look up destinations in all networks of a prefix; `bits` counts as
+    /// in [`Addr`], where an IPv4 prefix has 96 more. One with too many networks means all
+    /// destinations.
+    pub fn admit_prefix(&mut self, prefix: Addr, bits: u32) {
+        let spanned = NetBit::BITS.saturating_sub(bits);
+        if spanned > MOST_SPANNED {
+            for word in 0..NETS_WORDS {
+                self.write_word(0, offset_of!(Config, nets) + word * WORD, u64::MAX);
+            }
+            return;
+        }
+        let first = u128::from_be_bytes(prefix.octets);
+        for net in 0..1_u128 << spanned {
+            let octets = (first | net << (Addr::BITS - NetBit::BITS)).to_be_bytes();
+            self.admit(Addr { octets });
+        }
+    }
+
     /// Makes the programs look up destinations with a port (host order) as NodePorts.
     pub fn admit_node_port(&mut self, port: u16) {
         const NODE_PORTS: usize = offset_of!(Config, node_ports);
@@ -220,6 +238,9 @@ fn word_of(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(word)
 }
 
+/// Bits that a prefix may be shorter than a network and is still told network by network:
+/// that of a /10 or of a /106, which sets a fifth of all bits.
+const MOST_SPANNED: u32 = 14;
 /// Bytes of a word.
 const WORD: usize = size_of::<u64>();
 /// Tries to read a record that programs keep writing.

@@ -9,6 +9,7 @@ use lb_common::{
     config::Config,
     counter::Counter,
     maps::{self, Capacities, NodePort},
+    range::CidrRule,
     socket::{OverKey, SocketRecord},
 };
 
@@ -246,6 +247,11 @@ fn admit(config: &mut arrays::Array<Config>, tables: &Tables) {
     let v4 = tables.frontends4.keys().map(|key| Addr::from_v4(key.address));
     for address in v4.chain(tables.frontends6.keys().map(|key| key.address)) {
         config.admit(address);
+    }
+    for (key, rule) in &tables.service_cidrs {
+        if *rule == CidrRule::SERVICE_CIDR {
+            config.admit_prefix(key.address, key.prefix_len);
+        }
     }
     for index in tables.node_ports.keys() {
         config.admit_node_port(maps::node_port_of(*index));

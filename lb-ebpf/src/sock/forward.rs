@@ -30,26 +30,25 @@ pub(crate) fn connect(socket: &SockAddr) -> i32 {
     }
     let frontend = frontend(socket);
     let cookie = socket.socket_cookie();
-    let record = state::own(cookie);
     if !maps::may_be_frontend(config, frontend.address, frontend.port) {
-        return pass_connect(record, Counter::PassNoFrontend);
+        return pass_connect(cookie, Counter::PassNoFrontend);
     }
     if protocol == Protocol::UDP
-        && let Some(record) = record
+        && let Some(record) = state::own(cookie)
         && let Some((address, port)) = kept(record.connected_to(frontend))
     {
         socket.rewrite(address, port);
         return pass(Counter::TranslatedSticky);
     }
     match translate(&KernelMaps, socket, &socket.destination()) {
-        Verdict::Pass(reason) => pass_connect(record, reason),
+        Verdict::Pass(reason) => pass_connect(cookie, reason),
         Verdict::Translate(target, _) if protocol == Protocol::TCP && socket.is_mptcp_subflow() => {
             socket.rewrite(target.address, target.port);
             pass(Counter::TranslatedSubflow)
         }
         Verdict::Translate(target, reason) => {
             socket.rewrite(target.address, target.port);
-            state::remember(record, cookie, Half::Connected, frontend, &target);
+            state::remember(cookie, Half::Connected, frontend, &target);
             pass(reason)
         }
         Verdict::Refuse(reason) => fail(ECONNREFUSED, reason),
@@ -84,7 +83,7 @@ pub(crate) fn send(socket: &SockAddr) -> i32 {
         Verdict::Pass(reason) => pass(reason),
         Verdict::Translate(target, reason) => {
             socket.rewrite(target.address, target.port);
-            state::remember(state::own(cookie), cookie, Half::Datagram, frontend, &target);
+            state::remember(cookie, Half::Datagram, frontend, &target);
             pass(reason)
         }
         Verdict::Refuse(reason) => fail(ECONNREFUSED, reason),
@@ -124,8 +123,8 @@ fn is_bypassed(socket: &SockAddr, config: Live<Config>) -> bool {
 /// Lets a socket connect to something that is no frontend, and forgets what it was
 /// connected to before.
 #[inline(always)]
-fn pass_connect(record: Option<Record>, reason: Counter) -> i32 {
-    if let Some(record) = record {
+fn pass_connect(cookie: u64, reason: Counter) -> i32 {
+    if let Some(record) = state::own(cookie) {
         record.forget_connected();
     }
     pass(reason)

@@ -10,6 +10,7 @@ use lb_common::{
     config::Config,
     maps::{self, NodePort, node_port_of},
     name::ServiceName,
+    range::CidrRule,
     service::Service,
 };
 
@@ -80,7 +81,10 @@ fn admit(config: &mut Array<Config>, ops: &[Op]) {
         match op {
             Op::Frontend4 { key, value: Some(_) } => config.admit(Addr::from_v4(key.address)),
             Op::Frontend6 { key, value: Some(_) } => config.admit(key.address),
-            Op::NodePort { index, .. } => config.admit_node_port(node_port_of(*index)),
+            // Its free addresses are nobody's, and still not passed (CIP-05).
+            Op::ServiceCidr { key, rule: Some(CidrRule::SERVICE_CIDR) } => {
+                config.admit_prefix(key.address, key.prefix_len);
+            }
             _ => return,
         }
     }
@@ -88,7 +92,7 @@ fn admit(config: &mut Array<Config>, ops: &[Op]) {
 
 /// Executes an op on an array. The array's name if the index is past its end.
 fn store(maps: &mut Maps, op: &Op) -> Option<&'static str> {
-    let Maps { services, slots, backends, node_ports, .. } = maps;
+    let Maps { services, slots, backends, node_ports, config, .. } = maps;
     let (map, stored) = match *op {
         Op::Backend { index, life, address, flags } => {
             let backend = Backend::new(life, address, flags);
@@ -121,6 +125,7 @@ fn store(maps: &mut Maps, op: &Op) -> Option<&'static str> {
             (maps::SERVICES, services.write_word(index, OUTSIDE, set.to_word()))
         }
         Op::NodePort { index, ipv6, service } => {
+            config.admit_node_port(node_port_of(index));
             let port = node_ports.read(index).map(|port| NodePort {
                 service4: if ipv6 { port.service4 } else { service },
                 service6: if ipv6 { service } else { port.service6 },
