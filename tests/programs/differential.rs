@@ -150,8 +150,9 @@ fn questions(random: &mut Random) -> Vec<Record> {
 fn round(seed: u64) -> BTreeMap<u32, usize> {
     let mut random = Random(seed);
     let bed = Bed::new();
-    let mut agent: Kernel =
-        bed.open_with(&Capacities { affinity: 1 << 16, backends: 1 << 13, ..SMALL }).unwrap();
+    let mut agent: Kernel = bed
+        .open_with(&Capacities { affinity: 1 << 16, backends: 1 << 13, members: 1 << 13, ..SMALL })
+        .unwrap();
     let ops = tables::ops(&mut random);
     apply(&mut agent, &ops);
     let mut tables = Tables::default();
