@@ -15,6 +15,7 @@ use lab::{
     objects::{self, Port},
     wait,
 };
+use serde_json::Value;
 
 /// What a page says of a metric: its type, and its bounds if it is a histogram.
 type Page = BTreeMap<String, (String, Vec<String>)>;
@@ -74,7 +75,8 @@ fn names_types_and_bounds_are_those_of_kube_proxy() {
     }
 }
 
-/// `/proxyMode`, `/healthz`, `/metrics/slis` and `/configz` answer as kube-proxy's do (§22).
+/// `/proxyMode`, `/healthz`, `/metrics/slis` and `/configz` answer as kube-proxy's do; CFG-04:
+/// the defaults are the same.
 #[test]
 fn the_other_pages_of_the_metrics_address_are_those_of_kube_proxy() {
     need_lab!();
@@ -91,7 +93,31 @@ fn the_other_pages_of_the_metrics_address_are_those_of_kube_proxy() {
     let slis = "/metrics/slis";
     let names = |node| page(&get(node, 10249, slis).1).into_keys().collect::<Vec<_>>();
     assert_eq!(names(ours), names(theirs));
+    let configz =
+        |node| -> Value { serde_json::from_str(&get(node, 10249, "/configz").1).unwrap() };
+    let (have, want) = (leaves("", &configz(ours)), leaves("", &configz(theirs)));
+    let differ: Vec<_> = want
+        .iter()
+        .filter(|(path, value)| have.get(*path) != Some(value))
+        .map(|(path, value)| (path.as_str(), value.clone(), have.get(path).cloned()))
+        .filter(|(path, ..)| !CONFIGURED.iter().any(|(name, _)| path.ends_with(name)))
+        .collect();
+    println!("{} settings, {} differ", want.len(), differ.len());
+    assert_eq!(differ, [], "path, kube-proxy's value, ours");
 }
+
+/// Scalars and lists by their path.
+fn leaves(path: &str, value: &Value) -> BTreeMap<String, Value> {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            map.iter().flat_map(|(key, value)| leaves(&format!("{path}.{key}"), value)).collect()
+        }
+        leaf => [(path.to_owned(), leaf.clone())].into(),
+    }
+}
+
+/// Settings that the two agents of the test do not share, and why.
+const CONFIGURED: [(&str, &str); 0] = [];
 
 /// A dual-stack Service of all pods.
 fn web() -> Service {

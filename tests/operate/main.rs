@@ -5,6 +5,7 @@
 
 mod health;
 mod health_checks;
+mod modes;
 mod settings;
 
 use lab::{http, place::Place};

@@ -83,6 +83,7 @@ fn met_01_and_02_a_sync_counts_for_both_families_and_by_its_kind() {
     ]);
 }
 
+/// MET-03, MET-04.
 #[test]
 fn met_03_and_04_the_queued_time_runs_ahead_until_a_sync_succeeds() {
     let mut bed = Bed::new();
@@ -125,6 +126,7 @@ fn met_05_a_slice_is_timed_once_from_its_trigger_to_the_maps() {
     }
 }
 
+/// MET-06, MET-07.
 #[test]
 fn met_06_and_07_events_wait_until_a_sync_and_are_counted_for_ever() {
     let mut bed = Bed::new();
@@ -145,7 +147,7 @@ fn met_06_and_07_events_wait_until_a_sync_and_are_counted_for_ever() {
     ]);
 }
 
-/// MET-10: fed by whoever ends stale flows; the series are there before.
+/// MET-10, MET-12: fed by whoever ends stale flows; the series are there before.
 #[test]
 fn met_10_and_12_what_failed_and_what_was_ended_is_there_from_the_start() {
     let mut bed = Bed::new();

@@ -89,6 +89,7 @@ fn is(status: &str) -> impl Fn(Option<&str>) -> bool {
     move |reply| reply.is_some_and(|reply| reply.contains(status))
 }
 
+/// HCN-03, HCN-04, HCN-05.
 #[tokio::test]
 async fn hcn_03_to_05_status_headers_and_body_are_kube_proxys_for_any_path_and_method() {
     let (bed, port) = (Bed::start(&[]), free_port());
