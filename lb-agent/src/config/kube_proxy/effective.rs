@@ -83,9 +83,13 @@ impl Settings {
     }
 
     /// The whole configuration as kube-proxy's `/configz` has it: what is in force, what was
-    /// set, and the defaults.
+    /// set, and the defaults. An empty mode is the one that is followed.
     pub fn configz(&self, effective: &Effective) -> Value {
-        json!({ GROUP: self.document(&IDENTITY, effective) })
+        let mut document = self.document(effective);
+        if let Some(mode) = document.get_mut("mode").filter(|mode| **mode == "") {
+            *mode = json!("nftables");
+        }
+        json!({ GROUP: document })
     }
 
     /// A file that says what is the default anyway (`--write-config-to`).
@@ -93,18 +97,13 @@ impl Settings {
         let settings = Self::default();
         let mut effective = settings.effective();
         effective.node_ports.choice = AddressChoice::All;
-        let mut document = settings.document(&IDENTITY, &effective);
-        if let Value::Object(root) = &mut document {
-            root.insert("apiVersion".to_owned(), json!("kubeproxy.config.k8s.io/v1alpha1"));
-            root.insert("kind".to_owned(), json!("KubeProxyConfiguration"));
-        }
-        document
+        settings.document(&effective)
     }
 
-    /// Every field but those that are left out.
-    fn document(&self, without: &[&str], effective: &Effective) -> Value {
+    /// Every field.
+    fn document(&self, effective: &Effective) -> Value {
         let mut root = Map::new();
-        for field in fields().iter().filter(|field| !without.contains(&field.path)) {
+        for field in fields() {
             let value = effective.value(field.path).unwrap_or_else(|| self.value(field.path));
             let (sections, name) = field.path.rsplit_once('.').unwrap_or(("", field.path));
             let mut at = &mut root;
@@ -205,6 +204,3 @@ fn some(text: String) -> Option<String> {
 
 /// The key of kube-proxy's `/configz`.
 const GROUP: &str = "kubeproxy.config.k8s.io";
-
-/// What `/configz` leaves out.
-const IDENTITY: [&str; 2] = ["apiVersion", "kind"];

@@ -121,7 +121,7 @@ fn met_05_a_slice_is_timed_once_from_its_trigger_to_the_maps() {
         &format!("{name}_sum{{ip_family=\"IPv4\"}} 2.0"),
         &format!("{name}_count{{ip_family=\"IPv6\"}} 0"),
     ]);
-    for bound in ["0.25", "0.5", "1", "59", "60", "115", "120", "300"] {
+    for bound in ["0", "0.25", "0.5", "1", "59", "60", "115", "120", "300"] {
         bed.has(&[&format!("{name}_bucket{{le=\"{bound}\",ip_family=\"IPv4\"}}")]);
     }
 }
