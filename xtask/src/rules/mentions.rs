@@ -3,8 +3,8 @@
 //!
 //! Named means written as `SVC-01` in a comment or a golden case, or as `svc_01` in the name of a
 //! function. In product code only tests count: what a comment there says is a claim, no proof.
-//! In the scenarios of the parity suite only `rules` count: what is `waiting` or `missing` there
-//! is known not to hold, and `because` names a deviation.
+//! In the scenarios of the parity suite only `rules` count: what is `missing` there is known not
+//! to hold, what is `waiting` will with the packet path, and `because` names a deviation.
 
 use std::{
     collections::BTreeMap,
@@ -35,12 +35,21 @@ impl Display for Place {
     }
 }
 
-/// Every rule that some test names, with the first line of each file that does.
+/// What a test says of the rules that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// They hold.
+    Proves,
+    /// They will, with the packet path.
+    Waits,
+}
+
+/// Every rule of which some test makes this claim, with the first line of each file that does.
 ///
 /// # Errors
 ///
 /// When a folder or file cannot be read.
-pub(crate) fn find(root: &Path) -> Result<BTreeMap<String, Vec<Place>>> {
+pub(crate) fn find(root: &Path, claim: Claim) -> Result<BTreeMap<String, Vec<Place>>> {
     let mut places: BTreeMap<String, Vec<Place>> = BTreeMap::new();
     let mut files = Vec::new();
     for folder in ["lb-common/src", "lb-agent/src", "lb-agent/tests", "tests"] {
@@ -49,7 +58,7 @@ pub(crate) fn find(root: &Path) -> Result<BTreeMap<String, Vec<Place>>> {
     files.sort();
     for file in files {
         let text = fs::read_to_string(root.join(&file)).with_context(|| file.clone())?;
-        for (line, id) in named_in(&file, &text) {
+        for (line, id) in named_in(&file, &text, claim) {
             let places = places.entry(id).or_default();
             if places.last().is_none_or(|last| last.file != file) {
                 places.push(Place::new(&file, line));
@@ -78,26 +87,33 @@ fn collect(root: &Path, folder: &str, files: &mut Vec<String>) -> Result<()> {
 }
 
 /// The rules that one file's tests name, with line numbers; line 1 for its own path.
-fn named_in(file: &str, text: &str) -> Vec<(usize, String)> {
+fn named_in(file: &str, text: &str, claim: Claim) -> Vec<(usize, String)> {
     let mut named = Vec::new();
     let mut in_test = file.starts_with("tests/") || file.contains("/tests");
-    if in_test {
+    if in_test && claim == Claim::Proves {
         named.extend(ids(file).into_iter().map(|id| (1, id)));
     }
     for (number, line) in (1..).zip(text.lines()) {
         // The house puts tests last in a file.
         in_test |= line.trim() == "#[cfg(test)]";
-        if in_test && proves(file, line) {
+        if in_test && claim_of(file, line) == Some(claim) {
             named.extend(ids(line).into_iter().map(|id| (number, id)));
         }
     }
     named
 }
 
-/// Whether a line of a test can prove anything.
-fn proves(file: &str, line: &str) -> bool {
+/// What a line of a test claims, if anything.
+fn claim_of(file: &str, line: &str) -> Option<Claim> {
+    if !file.starts_with("tests/parity/scenarios/") {
+        return Some(Claim::Proves);
+    }
     let words = line.trim_start().trim_start_matches("- ");
-    !file.starts_with("tests/parity/scenarios/") || words.starts_with("rules:")
+    match words.split_once(':')?.0 {
+        "rules" => Some(Claim::Proves),
+        "waiting" => Some(Claim::Waits),
+        _ => None,
+    }
 }
 
 /// `SVC-01` and `svc_01` in `text`: two to four letters, then exactly two digits.
@@ -125,7 +141,7 @@ fn ids(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ids, named_in};
+    use super::{Claim, ids, named_in};
 
     #[test]
     fn identifiers_are_found_in_comments_and_in_names() {
@@ -137,21 +153,23 @@ mod tests {
     #[test]
     fn in_product_code_only_tests_count() {
         let text = "/// Source: SVC-04.\nfn f() {}\n#[cfg(test)]\nmod tests {\n    // SVC-05\n}\n";
-        assert_eq!(named_in("lb-agent/src/plan/compile.rs", text), [(5, "SVC-05".to_owned())]);
-        assert_eq!(named_in("lb-agent/src/plan/compile/tests.rs", text).len(), 2);
+        let named = |file| named_in(file, text, Claim::Proves);
+        assert_eq!(named("lb-agent/src/plan/compile.rs"), [(5, "SVC-05".to_owned())]);
+        assert_eq!(named("lb-agent/src/plan/compile/tests.rs").len(), 2);
     }
 
     #[test]
     fn a_scenario_that_waits_proves_nothing() {
         let text = "  - rules: [CIP-01]\n    because: [CIP-02]\n  - waiting: [CIP-03]\n";
-        let named = named_in("tests/parity/scenarios/cluster-ip.yaml", text);
-        assert_eq!(named, [(1, "CIP-01".to_owned())]);
+        let named = |claim| named_in("tests/parity/scenarios/cluster-ip.yaml", text, claim);
+        assert_eq!(named(Claim::Proves), [(1, "CIP-01".to_owned())]);
+        assert_eq!(named(Claim::Waits), [(3, "CIP-03".to_owned())]);
     }
 
     #[test]
     fn a_golden_case_may_have_the_identifier_in_its_name() {
         assert_eq!(
-            named_in("tests/golden/trp-04-local/tables.txt", ""),
+            named_in("tests/golden/trp-04-local/tables.txt", "", Claim::Proves),
             [(1, "TRP-04".to_owned())]
         );
     }

@@ -13,7 +13,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{book::Rule, mentions::Place};
+use self::{
+    book::Rule,
+    mentions::{Claim, Place},
+};
 use crate::command;
 
 mod book;
@@ -36,10 +39,21 @@ enum Standing {
     Covered,
     /// docs/deviations.md has a line on it.
     Deviation,
-    /// It is about packets alone, and nothing names it.
+    /// Nothing proves it, and it is about packets alone, or a scenario waits for them with it.
     PacketPath,
     /// Nothing at all.
     Missing,
+}
+
+/// What is said of the rules.
+#[derive(Default)]
+struct Evidence {
+    /// Tests that prove them.
+    places: BTreeMap<String, Vec<Place>>,
+    /// Lines of docs/deviations.md.
+    deviations: BTreeMap<String, usize>,
+    /// Scenarios that wait for the packet path.
+    waiting: BTreeMap<String, Vec<Place>>,
 }
 
 /// Prints every rule with its standing, and the counts.
@@ -52,16 +66,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let Args { strict, prefix } = args;
     let prefix = prefix.as_deref().unwrap_or("");
     let rules = book::rules(&read(BOOK)?)?;
-    let deviations = book::deviations(&read(DEVIATIONS)?);
-    let places = mentions::find(command::root())?;
-    check_known(&rules, &deviations, &places)?;
+    let evidence = Evidence {
+        places: mentions::find(command::root(), Claim::Proves)?,
+        deviations: book::deviations(&read(DEVIATIONS)?),
+        waiting: mentions::find(command::root(), Claim::Waits)?,
+    };
+    evidence.check_known(&rules)?;
     let mut counts: BTreeMap<Standing, usize> = BTreeMap::new();
     let mut lines = String::new();
     for rule in rules.iter().filter(|rule| rule.id.starts_with(prefix)) {
-        let standing = standing(rule, &deviations, &places);
+        let standing = evidence.standing(rule);
         *counts.entry(standing).or_default() += 1;
-        let evidence = evidence(rule, &deviations, &places);
-        writeln!(lines, "{:<8} {:<12} {evidence}", rule.id, standing.name())?;
+        writeln!(lines, "{:<8} {:<12} {}", rule.id, standing.name(), evidence.of(rule))?;
     }
     let count = |standing| counts.get(&standing).copied().unwrap_or(0);
     writeln!(
@@ -82,55 +98,53 @@ fn read(file: &str) -> Result<String> {
     fs::read_to_string(command::root().join(file)).with_context(|| format!("{file} cannot be read"))
 }
 
-/// An identifier that the book does not hold is a slip of the pen, and would prove nothing.
-fn check_known(
-    rules: &[Rule],
-    deviations: &BTreeMap<String, usize>,
-    places: &BTreeMap<String, Vec<Place>>,
-) -> Result<()> {
-    let known = |id: &String| rules.iter().any(|rule| rule.id == *id);
-    if let Some((id, line)) = deviations.iter().find(|(id, _)| !known(id)) {
-        bail!("{DEVIATIONS}:{line}: {BOOK} has no rule {id}");
+impl Evidence {
+    /// An identifier that the book does not hold is a slip of the pen, and would prove nothing.
+    fn check_known(&self, rules: &[Rule]) -> Result<()> {
+        let known = |id: &String| rules.iter().any(|rule| rule.id == *id);
+        if let Some((id, line)) = self.deviations.iter().find(|(id, _)| !known(id)) {
+            bail!("{DEVIATIONS}:{line}: {BOOK} has no rule {id}");
+        }
+        let chapters: Vec<&str> = rules.iter().map(Rule::chapter).collect();
+        let of_a_chapter = |id: &String| {
+            id.split_once('-').is_some_and(|(chapter, _)| chapters.contains(&chapter))
+        };
+        let mut named = self.places.iter().chain(&self.waiting);
+        if let Some((id, places)) = named.find(|(id, _)| of_a_chapter(id) && !known(id)) {
+            let place = places.first().map(ToString::to_string).unwrap_or_default();
+            bail!("{place}: {BOOK} has no rule {id}");
+        }
+        Ok(())
     }
-    let chapters: Vec<&str> = rules.iter().map(Rule::chapter).collect();
-    let of_a_chapter =
-        |id: &String| id.split_once('-').is_some_and(|(chapter, _)| chapters.contains(&chapter));
-    if let Some((id, places)) = places.iter().find(|(id, _)| of_a_chapter(id) && !known(id)) {
-        let place = places.first().map(ToString::to_string).unwrap_or_default();
-        bail!("{place}: {BOOK} has no rule {id}");
-    }
-    Ok(())
-}
 
-fn standing(
-    rule: &Rule,
-    deviations: &BTreeMap<String, usize>,
-    places: &BTreeMap<String, Vec<Place>>,
-) -> Standing {
-    if places.contains_key(&rule.id) {
-        Standing::Covered
-    } else if deviations.contains_key(&rule.id) {
-        Standing::Deviation
-    } else if rule.tags == "P" {
-        Standing::PacketPath
-    } else {
-        Standing::Missing
+    /// Where a rule stands.
+    fn standing(&self, rule: &Rule) -> Standing {
+        if self.places.contains_key(&rule.id) {
+            Standing::Covered
+        } else if self.deviations.contains_key(&rule.id) {
+            Standing::Deviation
+        } else if rule.tags == "P" || self.waiting.contains_key(&rule.id) {
+            Standing::PacketPath
+        } else {
+            Standing::Missing
+        }
     }
-}
 
-/// Where to look: the tests, the line in deviations.md, or the rule itself.
-fn evidence(
-    rule: &Rule,
-    deviations: &BTreeMap<String, usize>,
-    places: &BTreeMap<String, Vec<Place>>,
-) -> String {
-    let mut evidence: Vec<String> =
-        places.get(&rule.id).into_iter().flatten().map(ToString::to_string).collect();
-    evidence.extend(deviations.get(&rule.id).map(|line| format!("{DEVIATIONS}:{line}")));
-    if evidence.is_empty() {
-        return format!("[{}] {}", rule.tags, rule.text);
+    /// Where to look: the tests, the line in deviations.md, what waits, or the rule itself.
+    fn of(&self, rule: &Rule) -> String {
+        let tests = |places: &BTreeMap<String, Vec<Place>>| -> Vec<String> {
+            places.get(&rule.id).into_iter().flatten().map(ToString::to_string).collect()
+        };
+        let mut evidence = tests(&self.places);
+        evidence.extend(self.deviations.get(&rule.id).map(|line| format!("{DEVIATIONS}:{line}")));
+        if evidence.is_empty() {
+            evidence = tests(&self.waiting);
+        }
+        if evidence.is_empty() {
+            return format!("[{}] {}", rule.tags, rule.text);
+        }
+        evidence.join(" ")
     }
-    evidence.join(" ")
 }
 
 impl Standing {
@@ -151,29 +165,42 @@ const DEVIATIONS: &str = "docs/deviations.md";
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{BOOK, Standing, book, check_known, mentions::Place, read, standing};
+    use super::{BOOK, Evidence, Standing, book, mentions::Place, read};
 
     #[test]
     fn a_rule_that_nothing_names_is_missing() {
         let book = "- **SVC-01** [A] Text. (a.go)\n- **SVC-02** [SP] Text. (a.go)\n\
-                    - **SVC-03** [S] Text. (a.go)\n- **MSQ-01** [P] Text. (a.go)\n";
+                    - **SVC-03** [S] Text. (a.go)\n- **MSQ-01** [P] Text. (a.go)\n\
+                    - **NP-13** [S] Text. (a.go)\n";
         let rules = book::rules(book).unwrap();
-        let places = BTreeMap::from([("SVC-01".to_owned(), vec![Place::new("tests/a.rs", 3)])]);
-        let deviations = BTreeMap::from([("SVC-02".to_owned(), 9)]);
-        let standings: Vec<Standing> =
-            rules.iter().map(|rule| standing(rule, &deviations, &places)).collect();
+        let named = |id: &str| BTreeMap::from([(id.to_owned(), vec![Place::new("tests/a.rs", 3)])]);
+        let evidence = Evidence {
+            places: named("SVC-01"),
+            deviations: BTreeMap::from([("SVC-02".to_owned(), 9)]),
+            waiting: named("NP-13"),
+        };
+        let standings: Vec<Standing> = rules.iter().map(|rule| evidence.standing(rule)).collect();
         assert_eq!(
             standings,
-            [Standing::Covered, Standing::Deviation, Standing::Missing, Standing::PacketPath]
+            [
+                Standing::Covered,
+                Standing::Deviation,
+                Standing::Missing,
+                Standing::PacketPath,
+                Standing::PacketPath
+            ]
         );
     }
 
     #[test]
     fn a_test_of_a_rule_that_does_not_exist_is_an_error() {
         let rules = book::rules("- **SVC-01** [A] Text. (a.go)").unwrap();
-        let named = |id: &str| BTreeMap::from([(id.to_owned(), vec![Place::new("tests/a.rs", 3)])]);
-        assert!(check_known(&rules, &BTreeMap::new(), &named("SVC-99")).is_err());
-        assert!(check_known(&rules, &BTreeMap::new(), &named("RFC-1624")).is_ok());
+        let named = |id: &str| Evidence {
+            places: BTreeMap::from([(id.to_owned(), vec![Place::new("tests/a.rs", 3)])]),
+            ..Evidence::default()
+        };
+        assert!(named("SVC-99").check_known(&rules).is_err());
+        assert!(named("RFC-1624").check_known(&rules).is_ok());
     }
 
     #[test]
