@@ -103,9 +103,24 @@ impl Bed {
         clients.insert("outside".to_owned(), Client::start("outside", lab.client(), "node-1")?);
         processes.push(wire(&lab)?);
         let cluster = Cluster::start(&lab)?;
-        let no_zone = json!({ "metadata": { "labels": { ZONE: null } } });
-        cluster.api().merge::<NodeObject>(None, "node-3", &no_zone)?;
-        Ok(Self { clients, servers, processes, cluster, lab })
+        let bed = Self { clients, servers, processes, cluster, lab };
+        bed.lab.nodes().iter().try_for_each(|node| bed.label_zone(node, zone_of(node)))?;
+        Ok(bed)
+    }
+
+    /// Moves every node to another zone and back: each proxy evaluates everything again.
+    pub(crate) fn stir(&self) -> Result<()> {
+        for node in self.lab.nodes() {
+            self.label_zone(node, Some("elsewhere"))?;
+            self.label_zone(node, zone_of(node))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a node's zone.
+    fn label_zone(&self, node: &Node, zone: Option<&str>) -> Result<()> {
+        let labels = json!({ "metadata": { "labels": { ZONE: zone } } });
+        self.cluster.api().merge::<NodeObject>(None, &node.name, &labels).map(drop)
     }
 
     /// Starts a process on node-1 that listens on a port.
@@ -197,6 +212,11 @@ impl Servers {
         }
         Ok(listed)
     }
+}
+
+/// The zone of a node at first.
+fn zone_of(node: &Node) -> Option<&'static str> {
+    (node.index != 3).then_some(node.zone)
 }
 
 /// Second addresses of nodes, the outsider's routes, no limit on how often somebody may be told
