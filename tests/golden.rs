@@ -19,10 +19,7 @@ use lb_agent::{
     model::change::{Change, Listing, NodeObject},
     plan::tables::Tables,
     reconcile::Reconciler,
-    source::{
-        addresses::{Interfaces, NodePortAddresses},
-        read_manifest,
-    },
+    source::read_manifest,
 };
 
 /// The node that every case is seen from.
@@ -59,11 +56,10 @@ fn cases() -> Vec<PathBuf> {
 /// What `show` prints for a case's cluster, with what is ignored below it.
 fn tables_of(case: &Path) -> String {
     let text = fs::read_to_string(case.join("cluster.yaml")).unwrap();
-    let (listing, problems) = read_manifest(&text, NODE)
+    let (changes, problems) = read_manifest(&text, NODE)
         .unwrap_or_else(|problem| panic!("{}: {problem:?}", case.display()));
     let mut reconciler = Reconciler::new(Fake::new(1));
-    reconciler.take(node_addresses(&listing));
-    reconciler.take([Change::Replace(Box::new(listing))]);
+    reconciler.take(changes);
     settle(&mut reconciler);
     let mut shown = show::text(&reconciler.datapath().tables);
     for (line, problem) in problems {
@@ -89,16 +85,6 @@ fn delete_everything(reconciler: &mut Reconciler<Fake>, case: &Path) {
     assert_eq!(left, show::text(&Tables::default()), "{}: left behind", case.display());
     assert!(tables.names.is_empty() && tables.members.is_empty(), "{}", case.display());
     assert!(tables.source_ranges.is_empty(), "{}", case.display());
-}
-
-/// The addresses on which NodePorts answer: the Node's own, and 127.0.0.1.
-fn node_addresses(listing: &Listing) -> [Change; 1] {
-    let node = listing.node.clone().unwrap_or_default().node;
-    let interfaces = Interfaces {
-        addresses: node.addresses.iter().map(|address| (1, *address)).collect(),
-        ..Interfaces::default()
-    };
-    [Change::NodeAddresses(NodePortAddresses::default().select(&node, &interfaces))]
 }
 
 fn settle(reconciler: &mut Reconciler<Fake>) {

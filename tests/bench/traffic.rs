@@ -30,12 +30,16 @@ struct Kind {
 
 /// New connections, kept connections, datagrams.
 pub(crate) fn requests(bed: &mut Bed) -> Result<Vec<Section>> {
-    [CONNECTIONS, KEPT, DATAGRAMS].iter().map(|kind| measure(bed, kind)).collect()
+    measure_all(bed, &[CONNECTIONS, KEPT, DATAGRAMS])
 }
 
 /// `connect(2)` alone: TCP to a listener of the same pod, and UDP again and again.
 pub(crate) fn hook(bed: &mut Bed) -> Result<Vec<Section>> {
-    [CONNECT_CALL, RECONNECT].iter().map(|kind| measure(bed, kind)).collect()
+    measure_all(bed, &[CONNECT_CALL, RECONNECT])
+}
+
+fn measure_all(bed: &mut Bed, kinds: &[Kind]) -> Result<Vec<Section>> {
+    kinds.iter().map(|kind| measure(bed, kind)).collect()
 }
 
 /// All rounds of one kind.
@@ -94,11 +98,6 @@ fn hooked(column: &Column) -> bool {
     }
 }
 
-/// A new connection may go to either server.
-fn targets(column: &Column) -> Vec<SocketAddr> {
-    column.targets()
-}
-
 /// One socket keeps its backend: without a proxy, too, it talks to one server only.
 fn one_target(column: &Column) -> Vec<SocketAddr> {
     column.targets().into_iter().take(1).collect()
@@ -109,7 +108,8 @@ const CONNECTIONS: Kind = Kind {
     note: "socket, connect, 1 byte there, 1 byte back, close; pod to pod on one node",
     goal: 1.02,
     takes: all,
-    task: |column, bed| Task::Connections { to: targets(column), count: bed.scale.connections },
+    // Each may go to either server.
+    task: |column, bed| Task::Connections { to: column.targets(), count: bed.scale.connections },
     unit: (1e3, "µs"),
 };
 

@@ -15,13 +15,12 @@ use k8s_openapi::api::discovery::v1::EndpointPort;
 use lab::{
     Lab,
     agent::{Agent, AgentSpec},
-    driver::Driver,
     manifests::Exposed,
     need_lab,
     objects::{self, Backing, Port},
     served::{Served, vip},
     wait,
-    wire::{AskSpec, Family, HoldSpec, LoadSpec, Task},
+    wire::{AskSpec, Family, HoldSpec},
 };
 use lb_agent::datapath::maps::{Role, SHAPES};
 use lb_common::maps::{Capacities, LAYOUT_VERSION};
@@ -29,6 +28,7 @@ use serde_json::{Value, json};
 
 use crate::{
     pins,
+    steady::Steady,
     upgrade::{self, Traffic},
 };
 
@@ -142,30 +142,6 @@ fn maps_that_grow_under_traffic_cost_nothing() {
     assert!(pins::files(&root).iter().all(|pin| {
         !pin.components().any(|part| part.as_os_str() == "next" || part.as_os_str() == "building")
     }));
-}
-
-/// Traffic that nothing may disturb, through Service 10.
-struct Steady<'a> {
-    driver: &'a Driver,
-    load: Task,
-    hold: Task,
-}
-
-impl<'a> Steady<'a> {
-    fn start(driver: &'a Driver) -> Self {
-        let ask = AskSpec::tcp(vip(Family::V4, 10));
-        let load = driver.load(LoadSpec::paced(ask.clone(), 200, 300_000)).unwrap();
-        let hold = driver.hold(HoldSpec { ask, connections: 5, every_ms: 20 }).unwrap();
-        Self { driver, load, hold }
-    }
-
-    fn finish(self) -> u64 {
-        let load = self.driver.stop_load(self.load).unwrap();
-        assert_eq!((load.failed, load.pods.len()), (0, 2), "{load:?}");
-        let hold = self.driver.stop_hold(self.hold).unwrap();
-        assert!(hold.breaks.is_empty() && hold.open == 0, "{hold:?}");
-        load.ok
-    }
 }
 
 /// Kills the agent a while after it began to make a generation. Whether it was at it still.

@@ -12,6 +12,7 @@ mod full;
 mod growth;
 mod pins;
 mod roots;
+mod steady;
 mod strangers;
 mod upgrade;
 mod writes;

@@ -20,3 +20,4 @@ mod repeat;
 mod shared;
 mod stale;
 mod table;
+mod two;

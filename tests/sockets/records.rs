@@ -13,15 +13,13 @@ use lab::{
     wire::{Family, Kind, Sock},
 };
 
+use crate::two;
+
 /// SOC-08: getpeername keeps to what connect() dialled, whatever sendto() did.
 #[test]
 fn sendto_leaves_the_connected_frontend_alone() {
     need_lab!();
-    let served = Served::start().unwrap();
-    let pods = served.lab.pods();
-    served.expose("one", 10, &pods[1..2]).unwrap();
-    served.expose("two", 11, &pods[2..3]).unwrap();
-    let driver = pods[0].driver().unwrap();
+    let (served, driver) = two::services();
     for family in Family::BOTH {
         let [one, two] = [10, 11].map(|number| vip(family, number));
         let sock = driver.open(Kind::Udp, family).unwrap();
@@ -148,8 +146,7 @@ fn sockets_that_belong_in_one_place_keep_names_and_counts() {
 /// The socket still believes to talk to the frontend, and does talk to a pod.
 fn check(driver: &Driver, sock: Sock, to: SocketAddr) {
     assert_eq!(driver.peer_name(sock).unwrap(), to);
-    driver.send(sock, "hi\n").unwrap();
-    assert!(driver.recv_from(sock).unwrap().0.contains("pod-"));
+    assert!(two::exchange(driver, sock).0.contains("pod-"));
 }
 
 /// Places in SOCKETS, less one: `lb_common::maps::Capacities::MINIMUM`.

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! More than one call on one socket.
 
-use std::net::SocketAddr;
-
 use lab::{
-    driver::Driver,
     need_lab,
     objects::{self, Port},
     served::{Served, cluster_ips, vip},
-    wire::{Family, Kind, Sock},
+    wire::{Family, Kind},
 };
+
+use crate::two::{self, exchange};
 
 /// A failed connect counts until the socket dials again or is closed.
 #[test]
@@ -40,11 +39,7 @@ fn tcp_connects_again_after_a_refused_connect() {
 #[test]
 fn a_connected_tcp_socket_that_dials_again_keeps_its_name() {
     need_lab!();
-    let served = Served::start().unwrap();
-    let pods = served.lab.pods();
-    served.expose("one", 10, &pods[..1]).unwrap();
-    served.expose("two", 11, &pods[1..2]).unwrap();
-    let driver = pods[0].driver().unwrap();
+    let (served, driver) = two::services();
     let sock = driver.open(Kind::Tcp, Family::V4).unwrap();
     driver.connect(sock, vip(Family::V4, 10)).unwrap();
     assert_eq!(driver.connect(sock, vip(Family::V4, 11)).unwrap_err().name, "EISCONN");
@@ -57,11 +52,7 @@ fn a_connected_tcp_socket_that_dials_again_keeps_its_name() {
 #[test]
 fn udp_connects_to_another_service_and_to_none() {
     need_lab!();
-    let served = Served::start().unwrap();
-    let pods = served.lab.pods();
-    served.expose("one", 10, &pods[1..2]).unwrap();
-    served.expose("two", 11, &pods[2..3]).unwrap();
-    let driver = pods[0].driver().unwrap();
+    let (served, driver) = two::services();
     for family in Family::BOTH {
         let sock = driver.open(Kind::Udp, family).unwrap();
         for (number, pod) in [(10, "pod-1-2"), (11, "pod-2-1"), (10, "pod-1-2")] {
@@ -73,7 +64,7 @@ fn udp_connects_to_another_service_and_to_none() {
             assert_eq!(served.total_load().unwrap(), 1);
         }
         // A pod's own address is no Service: nothing of the Service may show.
-        let direct = pods[1].at(family, 8080);
+        let direct = served.lab.pods()[1].at(family, 8080);
         driver.connect(sock, direct).unwrap();
         assert_eq!(driver.peer_name(sock).unwrap(), direct);
         assert_eq!(exchange(&driver, sock).1, Some(direct));
@@ -89,11 +80,7 @@ fn udp_connects_to_another_service_and_to_none() {
 #[test]
 fn a_dissolved_udp_socket_dials_anew() {
     need_lab!();
-    let served = Served::start().unwrap();
-    let pods = served.lab.pods();
-    served.expose("one", 10, &pods[1..2]).unwrap();
-    served.expose("two", 11, &pods[2..3]).unwrap();
-    let driver = pods[0].driver().unwrap();
+    let (served, driver) = two::services();
     for family in Family::BOTH {
         let sock = driver.open(Kind::Udp, family).unwrap();
         driver.connect(sock, vip(family, 10)).unwrap();
@@ -113,12 +100,4 @@ fn a_dissolved_udp_socket_dials_anew() {
         driver.close(sock).unwrap();
     }
     served.await_idle().unwrap();
-}
-
-/// One line there and back.
-fn exchange(driver: &Driver, sock: Sock) -> (String, Option<SocketAddr>) {
-    driver.send(sock, "hi\n").unwrap();
-    let (reply, from) = driver.recv_from(sock).unwrap();
-    assert!(reply.contains(r#""text":"hi""#), "{reply}");
-    (reply, from)
 }

@@ -5,27 +5,14 @@ use lb_common::affinity::{AffinityKey, AffinityPin};
 
 use super::*;
 use crate::{
-    datapath::fake::Fake,
-    model::change::Change,
-    plan::tables::Tables,
-    reconcile::Reconciler,
-    source::{
-        addresses::{Interfaces, NodePortAddresses},
-        read_manifest,
-    },
+    datapath::fake::Fake, plan::tables::Tables, reconcile::Reconciler, source::read_manifest,
 };
 
 /// The maps of a cluster, as node-1 has them.
 fn tables(manifest: &str) -> Tables {
-    let (listing, _) = read_manifest(manifest, "node-1").unwrap();
-    let node = listing.node.clone().unwrap().node;
-    let interfaces = Interfaces {
-        addresses: node.addresses.iter().map(|address| (1, *address)).collect(),
-        ..Interfaces::default()
-    };
-    let addresses = NodePortAddresses::default().select(&node, &interfaces);
+    let (changes, _) = read_manifest(manifest, "node-1").unwrap();
     let mut reconciler = Reconciler::new(Fake::new(1));
-    reconciler.take([Change::NodeAddresses(addresses), Change::Replace(Box::new(listing))]);
+    reconciler.take(changes);
     reconciler.sync().unwrap();
     reconciler.datapath().tables.clone()
 }

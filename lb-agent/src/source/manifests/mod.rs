@@ -22,8 +22,9 @@ use tokio::sync::mpsc;
 
 use self::{directory::Directory, merge::Merged, parse::parse};
 use crate::{
-    model::change::{Change, Listing},
+    model::change::Change,
     source::{
+        addresses::{Interfaces, NodePortAddresses},
         batch::Message,
         error::{Error, ManifestProblem},
         status::{Place, Reporter},
@@ -50,16 +51,23 @@ enum Bad {
 /// A line of a manifest, from 1, and what is wrong there.
 pub type Line = (u64, ManifestProblem);
 
-/// The objects in the text of one manifest, as a directory with only this file would have
-/// them, and what is ignored of it.
+/// What a node learns from the text of one manifest, as from a directory with only this file,
+/// and what is ignored of it: its objects, and the addresses on which NodePorts answer if it
+/// has those that its Node object names.
 ///
 /// # Errors
 /// The line and what is wrong there, if nothing of the text can be used.
-pub fn read(text: &str, node_name: &str) -> Result<(Listing, Vec<Line>), Line> {
+pub fn read(text: &str, node_name: &str) -> Result<([Change; 2], Vec<Line>), Line> {
     let mut merged = Merged::new(node_name.into());
     merged.put(Path::new("manifest"), parse(text)?);
     let problems = merged.problems().into_iter().map(|(_, line, problem)| (line, problem));
-    Ok((merged.listing(), problems.collect()))
+    let listing = merged.listing();
+    let node = listing.node.clone().unwrap_or_default().node;
+    let addresses = node.addresses.iter().map(|address| (1, *address)).collect();
+    let interfaces = Interfaces { addresses, ..Interfaces::default() };
+    let addresses = NodePortAddresses::default().select(&node, &interfaces);
+    let changes = [Change::NodeAddresses(addresses), Change::Replace(Box::new(listing))];
+    Ok((changes, problems.collect()))
 }
 
 impl Manifests {
