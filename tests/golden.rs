@@ -16,7 +16,10 @@ use std::{
 use lb_agent::{
     cli::show,
     datapath::fake::Fake,
-    model::change::{Change, Listing, NodeObject},
+    model::{
+        change::{Change, Listing, NodeObject},
+        rules::Rules,
+    },
     plan::tables::Tables,
     reconcile::Reconciler,
     source::read_manifest,
@@ -58,7 +61,7 @@ fn tables_of(case: &Path) -> String {
     let text = fs::read_to_string(case.join("cluster.yaml")).unwrap();
     let (changes, problems) = read_manifest(&text, NODE)
         .unwrap_or_else(|problem| panic!("{}: {problem:?}", case.display()));
-    let mut reconciler = Reconciler::new(Fake::new(1));
+    let mut reconciler = Reconciler::new(Fake::new(1)).with_rules(Rules::NFTABLES);
     reconciler.take(changes);
     settle(&mut reconciler);
     let mut shown = show::text(&reconciler.datapath().tables);
@@ -77,6 +80,7 @@ fn delete_everything(reconciler: &mut Reconciler<Fake>, case: &Path) {
         services: Some(Vec::new()),
         slices: Some(Vec::new()),
         node: Some(NodeObject::default()),
+        service_cidrs: Some(Vec::new()),
     };
     reconciler.take([Change::Replace(Box::new(nothing)), Change::NodeAddresses([].into())]);
     settle(reconciler);
@@ -85,6 +89,7 @@ fn delete_everything(reconciler: &mut Reconciler<Fake>, case: &Path) {
     assert_eq!(left, show::text(&Tables::default()), "{}: left behind", case.display());
     assert!(tables.names.is_empty() && tables.members.is_empty(), "{}", case.display());
     assert!(tables.source_ranges.is_empty(), "{}", case.display());
+    assert!(tables.service_cidrs.is_empty(), "{}", case.display());
 }
 
 fn settle(reconciler: &mut Reconciler<Fake>) {

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
 use lb_common::maps::Capacities;
 
 use self::kube_proxy::Conntrack;
-use crate::source;
+use crate::{model::rules::Rules, source};
 
 /// Everything that `run` needs to know.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Config {
     pub cgroup_root: Option<PathBuf>,
     /// What is accepted although it is unusual.
     pub allow: Allow,
+    /// Which rules hold.
+    pub rules: Rules,
     /// Sizes beyond which maps do not grow.
     pub limits: Capacities,
     /// Where the servers listen.

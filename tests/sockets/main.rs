@@ -8,6 +8,7 @@
 
 mod affinity;
 mod bypass;
+mod cluster_ips;
 mod counts;
 mod datagrams;
 mod devices;

@@ -9,11 +9,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::ArgAction;
 use tracing_subscriber::EnvFilter;
 
 use super::{CgroupRoot, Roots, settings, unload};
 use crate::{
     config::{Allow, Config, Limit, Tuning, kube_proxy::Settings},
+    model::rules::Rules,
     run,
     source::{self, Master, Origin},
 };
@@ -52,6 +54,13 @@ pub(super) struct Args {
     /// beyond waits for room. Larger maps that are pinned stay
     #[arg(long, value_name = "NAME=N,..", value_delimiter = ',')]
     max_entries: Vec<Limit>,
+    /// Whether a ClusterIP refuses what is not one of its ports, and a free address of a
+    /// ServiceCIDR gives no answer, as with kube-proxy's nftables mode
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    guard_cluster_ips: bool,
+    /// Whether externalIPs are served; kube-proxy's gate AllowServiceExternalIPs
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    external_ips: bool,
     /// Remove every trace of an earlier agent and end, as `unload` does
     #[arg(long)]
     cleanup: bool,
@@ -104,6 +113,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
             nested_cgroup: args.allow_nested_cgroup,
             foreign_programs: args.allow_foreign_programs,
         },
+        rules: Rules { guard_cluster_ips: args.guard_cluster_ips, external_ips: args.external_ips },
         limits: Limit::apply(&args.max_entries),
         binds: effective.binds,
         configz,

@@ -10,6 +10,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+use ipnet::IpNet;
+
 use super::{
     ObjectName,
     endpoint::EndpointSlice,
@@ -30,6 +32,8 @@ pub enum Change {
     Node(NodeObject),
     /// This node's addresses on which NodePorts answer are now these.
     NodeAddresses(BTreeSet<IpAddr>),
+    /// A ServiceCIDR was put, or is gone.
+    ServiceCidr(Object<Vec<IpNet>>),
     /// Whole kinds were listed: what is not in the list is gone.
     Replace(Box<Listing>),
 }
@@ -63,6 +67,8 @@ pub struct Listing {
     pub slices: Option<Vec<Object<EndpointSlice>>>,
     /// This node.
     pub node: Option<NodeObject>,
+    /// Every ServiceCIDR; none where the API server does not know them.
+    pub service_cidrs: Option<Vec<Object<Vec<IpNet>>>>,
 }
 
 impl<T> Object<T> {
@@ -75,7 +81,8 @@ impl<T> Object<T> {
 impl Listing {
     /// Whether every kind was listed. Sources say so once, with their first word.
     pub const fn is_complete(&self) -> bool {
-        self.services.is_some() && self.slices.is_some() && self.node.is_some()
+        let Self { services, slices, node, service_cidrs } = self;
+        services.is_some() && slices.is_some() && node.is_some() && service_cidrs.is_some()
     }
 }
 
@@ -92,6 +99,7 @@ impl Snapshot {
                 self.node_addresses = addresses;
                 touched
             }
+            Change::ServiceCidr(object) => self.put_service_cidr(object),
             Change::Replace(listing) => self.replace(*listing),
         }
     }
@@ -136,6 +144,16 @@ impl Snapshot {
         touched
     }
 
+    fn put_service_cidr(&mut self, object: Object<Vec<IpNet>>) -> Touched {
+        let Object { name, value, issues } = object;
+        self.put_issues(ObjectKind::ServiceCidr, &name, issues);
+        let before = match &value {
+            Some(cidrs) => self.service_cidrs.insert(name, cidrs.clone()),
+            None => self.service_cidrs.remove(&name),
+        };
+        all_if(before != value)
+    }
+
     fn remove_slice(&mut self, owner: &ObjectName, name: &ObjectName) {
         self.slice_owners.remove(name);
         if let Some(siblings) = self.slices.get_mut(owner) {
@@ -175,6 +193,13 @@ impl Snapshot {
             let gone = self.missing(ObjectKind::EndpointSlice, known, &slices);
             for object in gone.into_iter().map(Object::gone).chain(slices) {
                 touched.merge(self.put_slice(object));
+            }
+        }
+        if let Some(cidrs) = listing.service_cidrs {
+            let known = self.service_cidrs.keys().cloned().collect();
+            let gone = self.missing(ObjectKind::ServiceCidr, known, &cidrs);
+            for object in gone.into_iter().map(Object::gone).chain(cidrs) {
+                touched.merge(self.put_service_cidr(object));
             }
         }
         if let Some(node) = listing.node {

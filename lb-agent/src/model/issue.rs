@@ -27,6 +27,8 @@ pub enum ObjectKind {
     EndpointSlice,
     /// v1 Node.
     Node,
+    /// networking.k8s.io/v1 ServiceCIDR.
+    ServiceCidr,
 }
 
 /// Why a value was ignored. The message names the rule and what to do.
@@ -59,6 +61,12 @@ pub enum Problem {
     /// Not a CIDR (LB-07).
     #[error("{value:?} is not a CIDR; ignored, the other ranges still apply (LB-07)")]
     Cidr {
+        /// The text that was found.
+        value: String,
+    },
+    /// Not a place for ClusterIPs (CIP-05).
+    #[error("{value:?} is not a CIDR of some addresses; ignored (CIP-05)")]
+    ServiceCidr {
         /// The text that was found.
         value: String,
     },
@@ -159,6 +167,9 @@ pub enum Lost {
     /// Clients of some source ranges, who are kept out.
     #[error("clients in some of its source ranges get no answer")]
     Ranges,
+    /// Addresses of ServiceCIDRs that no Service has.
+    #[error("free addresses of some are not told from others (CIP-05)")]
+    Cidrs,
     /// NodePorts on some of the node's addresses.
     #[error("NodePorts do not answer on some of them")]
     Addresses,
@@ -198,6 +209,7 @@ impl fmt::Display for ObjectKind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         })
     }
 }

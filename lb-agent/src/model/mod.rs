@@ -10,6 +10,7 @@ pub mod change;
 pub mod endpoint;
 pub mod issue;
 pub mod node;
+pub mod rules;
 pub mod service;
 pub mod slices;
 pub mod snapshot;

@@ -8,11 +8,13 @@ use std::{
 };
 
 use foldhash::HashMap;
+use ipnet::IpNet;
 
 use super::{
     ObjectName,
     issue::{Issue, ObjectKind},
     node::Node,
+    rules::Rules,
     service::Service,
     slices::Slices,
 };
@@ -32,6 +34,10 @@ pub struct Snapshot {
     pub slices: HashMap<ObjectName, Slices>,
     /// The Service under which each slice stands in `slices`: `apply` keeps it.
     pub slice_owners: HashMap<ObjectName, ObjectName>,
+    /// `spec.cidrs` of every ServiceCIDR: where ClusterIPs are (CIP-05).
+    pub service_cidrs: BTreeMap<ObjectName, Vec<IpNet>>,
+    /// What the operator switched on or off.
+    pub rules: Rules,
     /// What was ignored, by the object it was found in.
     pub issues: BTreeMap<(ObjectKind, ObjectName), Vec<Issue>>,
 }

@@ -53,7 +53,7 @@ impl Backlog {
                         self.note(object, known);
                     }
                 }
-                Change::Node(_) | Change::NodeAddresses(_) => {}
+                Change::Node(_) | Change::NodeAddresses(_) | Change::ServiceCidr(_) => {}
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::model::{
     Family, ObjectName,
     endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
     node::Node,
+    rules::Rules,
     service::{Service, ServicePort, TrafficPolicy},
     snapshot::Snapshot,
 };
@@ -19,8 +20,10 @@ use crate::model::{
 pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let services = vec(prop::option::weighted(0.7, (service(), vec(slice(), 0..3))), NAMES.len());
     let node_addresses = subsequence(vec!["192.0.2.10", "192.0.2.11", "2001:db8::10"], 0..=3);
-    (services, node_addresses, prop::option::of(Just("a"))).prop_map(
-        |(services, addresses, zone)| {
+    let guards =
+        (any::<bool>(), subsequence(vec!["10.96.0.0/30", "10.96.0.0/24", "fd00:96::/112"], 0..=3));
+    (services, node_addresses, prop::option::of(Just("a")), guards).prop_map(
+        |(services, addresses, zone, (guard_cluster_ips, cidrs))| {
             let mut snapshot = Snapshot {
                 node: Node {
                     zone: zone.map(Arc::from),
@@ -28,6 +31,8 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                     ..Node::named("here")
                 },
                 node_addresses: ips(&addresses).into_iter().collect(),
+                rules: Rules { guard_cluster_ips, ..Rules::default() },
+                service_cidrs: [(ObjectName::new("", "c"), nets(&cidrs))].into(),
                 ..Snapshot::default()
             };
             for (name, parts) in NAMES.into_iter().zip(services) {
@@ -94,8 +99,7 @@ fn service() -> impl Strategy<Value = Service> {
 /// Ranges of which some hold others, and the node's own addresses.
 fn ranges() -> impl Strategy<Value = Vec<IpNet>> {
     let all = ["192.0.2.0/24", "192.0.2.10/32", "10.0.0.0/8", "10.0.0.0/30", "2001:db8::/64"];
-    let parse = |texts: Vec<&str>| texts.iter().map(|text| text.parse().unwrap()).collect();
-    prop_oneof![Just(Vec::new()), subsequence(all.to_vec(), 0..4).prop_map(parse)]
+    prop_oneof![Just(Vec::new()), subsequence(all.to_vec(), 0..4).prop_map(|texts| nets(&texts))]
 }
 
 fn slice() -> impl Strategy<Value = EndpointSlice> {
@@ -145,6 +149,10 @@ fn conditions() -> impl Strategy<Value = Conditions> {
 
 fn policy() -> impl Strategy<Value = TrafficPolicy> {
     prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)]
+}
+
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 fn ips(texts: &[&str]) -> Vec<IpAddr> {

@@ -95,7 +95,9 @@ impl Claims {
             Some((frontend, self.winners.get(frontend)?, waiting))
         });
         contests.flat_map(|(frontend, winner, waiting)| {
-            waiting.iter().map(move |loser| Issue {
+            // Two of one ClusterIP are told of their ports.
+            let told = waiting.iter().filter(|_| frontend.any_port_of().is_none());
+            told.map(move |loser| Issue {
                 kind: ObjectKind::Service,
                 object: loser.owner.service.clone(),
                 field: field(loser.kind).to_owned(),

@@ -17,40 +17,44 @@ use super::{
 use crate::model::{
     Family, ObjectName,
     node::Node,
+    rules::Rules,
     service::{Service, ServicePort, TrafficPolicy},
     slices::Slices,
 };
 
+/// What the ports of a Service have in common in one family.
+struct Shared<'a> {
+    service: &'a Service,
+    family: Family,
+    join: Join<'a>,
+    node: &'a Node,
+    admitted: Option<Arc<[(CidrKey, Admission)]>>,
+    rules: Rules,
+}
+
 /// The service ports of a Service, IPv4 first, in the Service's order. A family without
 /// ClusterIP has none (FAM-02); ports are independent of each other (SVC-09).
-pub fn compile_service(service: &Service, slices: &Slices, node: &Node) -> Vec<Port> {
+pub fn compile_service(service: &Service, slices: &Slices, node: &Node, rules: Rules) -> Vec<Port> {
     let families = Family::ALL.into_iter().filter(|&family| service.cluster_ip(family).is_some());
     families
         .flat_map(|family| {
             let join = Join::new(slices.iter(), family);
             let admitted = admitted(service, family, node);
-            let compile =
-                move |port| compile_port(service, port, family, &join, node, admitted.as_ref());
-            service.ports.iter().map(compile)
+            let shared = Shared { service, family, join, node, admitted, rules };
+            service.ports.iter().enumerate().map(move |(at, port)| compile_port(&shared, at, port))
         })
         .collect()
 }
 
-fn compile_port(
-    service: &Service,
-    port: &ServicePort,
-    family: Family,
-    join: &Join<'_>,
-    node: &Node,
-    admitted: Option<&Arc<[(CidrKey, Admission)]>>,
-) -> Port {
-    let claims = claims(service, port, family);
+fn compile_port(shared: &Shared<'_>, at: usize, port: &ServicePort) -> Port {
+    let Shared { service, family, join, node, admitted, .. } = shared;
+    let claims = claims(shared, at, port);
     let needed = needed(service, &claims);
     Port {
         owner: Arc::new(Owner {
             created_secs: service.created_secs,
             service: service.name.clone(),
-            name: PortName { text: text(&service.name, port), family },
+            name: PortName { text: text(&service.name, port), family: *family },
         }),
         protocol: port.protocol,
         endpoints: join.endpoints(&port.name, port.protocol, needed, node),
@@ -58,21 +62,20 @@ fn compile_port(
         internal: service.internal_policy,
         external: service.external_policy,
         affinity_secs: service.affinity_secs.unwrap_or(0),
-        admitted: admitted.cloned(),
+        admitted: admitted.clone(),
     }
 }
 
 /// The frontends of one port and family. An address under two headings is claimed once: the
-/// load balancer's heading goes before externalIPs, since source ranges guard it (LB-06).
-fn claims(
-    service: &Service,
-    port: &ServicePort,
-    family: Family,
-) -> Box<[(Frontend, FrontendKind)]> {
+/// load balancer's heading goes before externalIPs, since source ranges guard it (LB-06). The
+/// first port has what says that the ClusterIP is one.
+fn claims(shared: &Shared<'_>, at: usize, port: &ServicePort) -> Box<[(Frontend, FrontendKind)]> {
+    let &Shared { service, family, rules, .. } = shared;
+    let external_ips = if rules.external_ips { &*service.external_ips } else { &[] };
     let headings = [
-        (FrontendKind::ClusterIp, &service.cluster_ips),
+        (FrontendKind::ClusterIp, &*service.cluster_ips),
         (FrontendKind::LoadBalancer, &service.load_balancer_ips),
-        (FrontendKind::ExternalIp, &service.external_ips),
+        (FrontendKind::ExternalIp, external_ips),
     ];
     let addresses = headings.into_iter().flat_map(|(kind, addresses)| {
         let own = addresses.iter().filter(move |&&address| Family::of(address) == family);
@@ -83,7 +86,9 @@ fn claims(
     let node_port = port.node_port.and_then(|number| {
         Some((Frontend::node_port(family, number, port.protocol)?, FrontendKind::NodePort))
     });
-    let mut claims: Vec<_> = addresses.chain(node_port).collect();
+    let any_port = service.cluster_ip(family).filter(|_| rules.guard_cluster_ips && at == 0);
+    let any_port = any_port.and_then(Frontend::any_port).map(|it| (it, FrontendKind::ClusterIp));
+    let mut claims: Vec<_> = addresses.chain(node_port).chain(any_port).collect();
     claims.sort_by_key(|(frontend, _)| *frontend);
     claims.dedup_by_key(|(frontend, _)| *frontend);
     claims.into()

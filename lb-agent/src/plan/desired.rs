@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Everything that should be served, kept up to date change by change.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use foldhash::HashMap;
-use lb_common::{addr::Addr, service::FrontendKind};
+use lb_common::{
+    addr::Addr,
+    range::{CidrKey, CidrRule},
+    service::FrontendKind,
+};
 
 use super::{
+    admission::prefix,
     claims::{Claim, Claims},
+    cluster_ips::ClusterIps,
     compile::compile_service,
     demand::Demand,
     port::{Frontend, Port, PortName},
@@ -29,6 +38,7 @@ pub struct Desired {
     node_addresses: BTreeSet<Addr>,
     demand: Demand,
     stranded: Stranded,
+    cluster_ips: ClusterIps,
 }
 
 /// What an update changed: what a plan has to look at.
@@ -40,6 +50,8 @@ pub struct Changed {
     pub frontends: BTreeSet<Frontend>,
     /// Whether this node's addresses are others.
     pub node_addresses: bool,
+    /// Whether ClusterIPs are elsewhere.
+    pub service_cidrs: bool,
 }
 
 /// Compiles a whole snapshot.
@@ -75,8 +87,10 @@ impl Desired {
                 let addresses: BTreeSet<_> = addresses.collect();
                 changed.node_addresses = addresses != self.node_addresses;
                 self.node_addresses = addresses;
+                self.cluster_ips.put_cidrs(cidrs_of(snapshot), self.claims.frontends());
             }
         }
+        changed.service_cidrs = self.cluster_ips.settle();
         changed
     }
 
@@ -117,6 +131,11 @@ impl Desired {
         &self.node_addresses
     }
 
+    /// Where ClusterIPs are.
+    pub const fn service_cidrs(&self) -> &BTreeMap<CidrKey, CidrRule> {
+        self.cluster_ips.rules()
+    }
+
     /// How much room it takes at most.
     pub const fn demand(&self) -> &Demand {
         &self.demand
@@ -135,10 +154,9 @@ impl Desired {
     fn update_service(&mut self, name: &ObjectName, snapshot: &Snapshot, changed: &mut Changed) {
         let none = Slices::default();
         let slices = snapshot.slices.get(name).unwrap_or(&none);
-        let ports = snapshot
-            .services
-            .get(name)
-            .map_or_else(Vec::new, |service| compile_service(service, slices, &snapshot.node));
+        let ports = snapshot.services.get(name).map_or_else(Vec::new, |it| {
+            compile_service(it, slices, &snapshot.node, snapshot.rules)
+        });
         let names: Box<[_]> = ports.iter().map(|port| port.owner.name.clone()).collect();
         let before = self.services.get(name).cloned().unwrap_or_default();
         for gone in before.iter().filter(|gone| !names.contains(gone)) {
@@ -174,6 +192,10 @@ impl Desired {
         for (frontend, claim) in lost_claims(new.as_deref(), old.as_deref()) {
             self.claims.add(frontend, claim, changed);
         }
+        let both = old.iter().chain(&new).flat_map(|port| &port.claims);
+        for (frontend, _) in both.filter(|(it, _)| it.any_port_of().is_some()) {
+            self.cluster_ips.put(frontend, self.claims.winner(frontend).is_some());
+        }
         self.demand -= old.as_deref().map(Demand::of).unwrap_or_default();
         self.demand += new.as_deref().map(Demand::of).unwrap_or_default();
         self.stranded -= old.as_deref().map(Stranded::of).unwrap_or_default();
@@ -197,6 +219,7 @@ impl Changed {
         self.ports.extend(other.ports);
         self.frontends.extend(other.frontends);
         self.node_addresses |= other.node_addresses;
+        self.service_cidrs |= other.service_cidrs;
     }
 
     /// Notes that a claim won or lost a frontend.
@@ -204,6 +227,12 @@ impl Changed {
         self.frontends.insert(frontend);
         self.ports.insert(claim.owner.name.clone());
     }
+}
+
+/// The prefixes of all ServiceCIDRs; none if they do not matter.
+fn cidrs_of(snapshot: &Snapshot) -> BTreeSet<CidrKey> {
+    let cidrs = snapshot.service_cidrs.values().flatten();
+    cidrs.filter(|_| snapshot.rules.guard_cluster_ips).map(prefix).collect()
 }
 
 /// The claims of `of` that `than` does not have.

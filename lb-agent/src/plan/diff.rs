@@ -56,6 +56,8 @@ pub struct Planner {
     pub(super) full: BTreeMap<PortName, Shortage>,
     /// How many addresses found no room in NODE_ADDRS.
     pub(super) addresses_left: usize,
+    /// Prefixes that SERVICE_CIDRS had no room for.
+    pub(super) cidrs_left: usize,
     /// Whether something was given back since those without room were tried.
     pub(super) has_new_room: bool,
 }
@@ -105,6 +107,9 @@ impl Planner {
         if changed.node_addresses {
             self.place_node_addresses(&mut round);
         }
+        if changed.service_cidrs {
+            self.place_service_cidrs(&mut round);
+        }
         self.backends.settle(&mut round.phases);
         round.phases.into_ops()
     }
@@ -119,6 +124,7 @@ impl Planner {
         let frontends: Vec<_> = self.tables.frontends().collect();
         self.remove_frontends(frontends.into_iter(), &mut round);
         self.place_node_addresses(&mut round);
+        self.place_service_cidrs(&mut round);
         self.sweep(&mut round);
         self.backends.settle(&mut round.phases);
         round.phases.into_ops()
@@ -226,6 +232,21 @@ impl Planner {
         let ops = removed.map(|&address| Op::NodeAddress { address, present: false });
         round.phases.removals.extend(ops);
         self.addresses_left = added.count().saturating_sub(round.room.node_addresses);
+    }
+}
+
+impl Planner {
+    /// New prefixes come after frontends, so that no ClusterIP is taken for a free address.
+    fn place_service_cidrs(&mut self, round: &mut Round<'_>) {
+        let (wanted, held) = (round.desired.service_cidrs(), &self.tables.service_cidrs);
+        let added = wanted.iter().filter(|(key, rule)| held.get(key) != Some(rule));
+        let room = round.room.service_cidrs;
+        let ops = added.clone().take(room);
+        let ops = ops.map(|(&key, &rule)| Op::ServiceCidr { key, rule: Some(rule) });
+        round.phases.node_ports.extend(ops);
+        let removed = held.keys().filter(|key| !wanted.contains_key(key));
+        round.phases.removals.extend(removed.map(|&key| Op::ServiceCidr { key, rule: None }));
+        self.cidrs_left = added.count().saturating_sub(room);
     }
 }
 

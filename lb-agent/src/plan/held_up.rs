@@ -33,9 +33,10 @@ impl Planner {
         let ids = self.places.iter().map(|(name, place)| (place.id, name)).collect();
         let mut issues = BTreeMap::new();
         for HeldUp { op, reason } in ops {
-            let of_node = || (ObjectKind::Node, node.clone(), "node addresses".to_owned());
+            let of_node = |what: &str| (ObjectKind::Node, node.clone(), what.to_owned());
             let object = match op {
-                Op::NodeAddress { .. } => Some(of_node()),
+                Op::NodeAddress { .. } => Some(of_node("node addresses")),
+                Op::ServiceCidr { .. } => Some(of_node("ServiceCIDRs")),
                 _ => self.owner(op, desired, &ids),
             };
             if let Some(object) = object {

@@ -13,6 +13,7 @@ pub mod alloc;
 mod attempt;
 pub mod backends;
 pub mod claims;
+pub mod cluster_ips;
 pub mod compile;
 pub mod demand;
 pub mod desired;

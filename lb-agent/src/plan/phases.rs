@@ -15,7 +15,7 @@ pub struct Phases {
     pub names: Vec<Op>,
     /// Members that a new set needs, beside those that the old one does.
     pub members: Vec<Op>,
-    /// Source ranges that a Service has from now on, beside those that it had.
+    /// Source ranges that a Service has from now on, then those that it has no more.
     pub ranges: Vec<Op>,
     /// New records; set words and rules of records in use: the commit points.
     pub records: Vec<Op>,

@@ -130,6 +130,28 @@ impl Frontend {
         }
     }
 
+    /// What says that an address is a ClusterIP, whatever the port (CIP-04).
+    pub fn any_port(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(address) => {
+                Some(Self::V4(FrontendKey4::any_port(Addr::from(address).to_v4()?)))
+            }
+            IpAddr::V6(address) if address.to_ipv4_mapped().is_none() => {
+                Some(Self::V6(FrontendKey6::any_port(address.into())))
+            }
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// The address, if it is one of [`any_port`](Self::any_port).
+    pub fn any_port_of(&self) -> Option<Addr> {
+        match self {
+            Self::V4(key) => key.is_any_port().then(|| Addr::from_v4(key.address)),
+            Self::V6(key) => key.is_any_port().then_some(key.address),
+            Self::NodePort { .. } => None,
+        }
+    }
+
     /// A node port; `None` for a protocol that has no row in NODEPORTS.
     pub fn node_port(family: Family, port: NonZeroU16, protocol: Protocol) -> Option<Self> {
         let index = node_port_index(protocol.node_port_row()?, port.get());

@@ -52,9 +52,10 @@ impl Planner {
             limbo.unguarded.remove(&port.owner.name);
         }
         let gone = self.tables.ranges_of(place.id).filter(|(key, _)| !wanted.contains_key(key));
-        let before = round.phases.settlement.len();
-        round.phases.settlement.extend(gone.map(removal));
-        self.has_new_room |= round.phases.settlement.len() > before;
+        // Before frontends: one that is new to the port must not meet its old ranges.
+        let before = round.phases.ranges.len();
+        round.phases.ranges.extend(gone.map(removal));
+        self.has_new_room |= round.phases.ranges.len() > before;
     }
 
     /// Takes away the ranges of service ports that are not guarded any more.

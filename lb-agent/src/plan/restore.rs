@@ -47,6 +47,7 @@ impl Planner {
             leaving: None,
             full: BTreeMap::new(),
             addresses_left: 0,
+            cidrs_left: 0,
             has_new_room: false,
             tables,
         };

@@ -47,7 +47,7 @@ pub(super) struct Shortage {
 
 impl Planner {
     /// How full the maps are.
-    pub fn usage(&self) -> [Usage; 9] {
+    pub fn usage(&self) -> [Usage; 10] {
         let (tables, capacities) = (&self.tables, &self.capacities);
         [
             (maps::FRONTENDS4, tables.frontends4.len(), capacities.frontends),
@@ -58,18 +58,23 @@ impl Planner {
             (maps::BACKENDS, self.backends.used(), capacities.backends),
             (maps::MEMBERS, tables.members.len(), capacities.members),
             (maps::SOURCE_RANGES, tables.source_ranges.len(), capacities.source_ranges),
+            (maps::SERVICE_CIDRS, tables.service_cidrs.len(), maps::SERVICE_CIDRS_LEN),
             (maps::NODE_ADDRS, tables.node_addresses.len(), maps::NODE_ADDRS_LEN),
         ]
         .map(|(map, used, capacity)| {
             let ports = self.full.values().filter(|shortage| shortage.map == map).count();
-            let addresses = if map == maps::NODE_ADDRS { self.addresses_left } else { 0 };
-            Usage { map, used, capacity, waiting: ports + addresses }
+            let others = match map {
+                maps::NODE_ADDRS => self.addresses_left,
+                maps::SERVICE_CIDRS => self.cidrs_left,
+                _ => 0,
+            };
+            Usage { map, used, capacity, waiting: ports + others }
         })
     }
 
     /// Whether something found no room.
     pub fn is_full(&self) -> bool {
-        self.addresses_left > 0 || !self.full.is_empty()
+        self.addresses_left > 0 || self.cidrs_left > 0 || !self.full.is_empty()
     }
 
     /// What found no room. `node` is this node's name, for its addresses; `ceiling` says why
@@ -91,7 +96,17 @@ impl Planner {
                 remedy: Remedy::Addresses,
             },
         });
-        ports.chain(addresses)
+        let cidrs = (self.cidrs_left > 0).then(|| Issue {
+            kind: ObjectKind::Node,
+            object: node.clone(),
+            field: "ServiceCIDRs".to_owned(),
+            problem: Problem::Full {
+                map: maps::SERVICE_CIDRS,
+                lost: Lost::Cidrs,
+                remedy: Remedy::Wait,
+            },
+        });
+        ports.chain(addresses).chain(cidrs)
     }
 
     /// Notes that a service port found no room.

@@ -75,9 +75,12 @@ impl SubAssign for Stranded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{
-        compile::compile_service,
-        fixture::{endpoint, node, service, slice},
+    use crate::{
+        model::rules::Rules,
+        plan::{
+            compile::compile_service,
+            fixture::{endpoint, node, service, slice},
+        },
     };
 
     /// The counts of `default/web` with these endpoints, both policies Local.
@@ -87,7 +90,7 @@ mod tests {
         (web.internal_policy, web.external_policy) = (TrafficPolicy::Local, TrafficPolicy::Local);
         let slice = slice("a", &["http=80"], endpoints);
         let slices = [slice].into_iter().collect();
-        let ports = compile_service(&web, &slices, &node("here", ""));
+        let ports = compile_service(&web, &slices, &node("here", ""), Rules::default());
         let mut sum = Stranded::default();
         for port in &ports {
             sum += Stranded::of(port);
@@ -111,7 +114,7 @@ mod tests {
         web.external_policy = TrafficPolicy::Local;
         let slice = slice("a", &["http=80"], vec![endpoint("10.0.0.1").on("there")]);
         let slices = [slice].into_iter().collect();
-        for port in compile_service(&web, &slices, &node("here", "")) {
+        for port in compile_service(&web, &slices, &node("here", ""), Rules::default()) {
             assert_eq!(Stranded::of(&port), Stranded::default());
         }
     }

@@ -22,6 +22,7 @@ use crate::{
         ObjectName,
         change::Change,
         issue::Issue,
+        rules::Rules,
         snapshot::{Snapshot, Touched},
     },
     plan::{
@@ -93,6 +94,13 @@ impl<D: Datapath> Reconciler<D> {
             datagrams: BTreeSet::new(),
             ops: 0,
         }
+    }
+
+    /// Under other rules than the usual ones; before anything is taken up.
+    #[must_use]
+    pub const fn with_rules(mut self, rules: Rules) -> Self {
+        self.snapshot.rules = rules;
+        self
     }
 
     /// Takes up changes and compiles what they touch.

@@ -123,7 +123,9 @@ pub fn set_up(tuning: &Tuning) {
 
 async fn serve(config: Config) -> Result<(), RunError> {
     let started = SystemTime::now();
-    let Config { source, bpf_root, cgroup_root, allow, limits, binds, configz, file, .. } = config;
+    let Config {
+        source, bpf_root, cgroup_root, allow, rules, limits, binds, configz, file, ..
+    } = config;
     let unrestricted = source.node_ports.unrestricted();
     let stop = CancellationToken::new();
     end_on_signal(&stop)?;
@@ -156,7 +158,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
         issues,
         datagrams,
     };
-    let reconcile = reconcile::run(Reconciler::new(kernel), changes, reports, attach);
+    let reconcile =
+        reconcile::run(Reconciler::new(kernel).with_rules(rules), changes, reports, attach);
     let outcome = tokio::select! {
         () = reconcile => Ok(()),
         () = stop.cancelled() => Ok(()),

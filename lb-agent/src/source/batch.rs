@@ -116,6 +116,7 @@ impl Gate {
         put(&mut first.services, listing.services, &mut again.services);
         put(&mut first.slices, listing.slices, &mut again.slices);
         put(&mut first.node, listing.node, &mut again.node);
+        put(&mut first.service_cidrs, listing.service_cidrs, &mut again.service_cidrs);
         if again != Listing::default() {
             self.waiting.push(Change::Replace(Box::new(again)));
         }
@@ -145,7 +146,10 @@ fn node_of(change: &Change) -> Option<&Node> {
     match change {
         Change::Node(object) => Some(&object.node),
         Change::Replace(listing) => listing.node.as_ref().map(|object| &object.node),
-        Change::Service(_) | Change::Slice(_) | Change::NodeAddresses(_) => None,
+        Change::Service(_)
+        | Change::Slice(_)
+        | Change::NodeAddresses(_)
+        | Change::ServiceCidr(_) => None,
     }
 }
 

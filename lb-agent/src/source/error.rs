@@ -179,6 +179,8 @@ pub enum Resource {
     EndpointSlices,
     /// v1 nodes: this one.
     Nodes,
+    /// networking.k8s.io/v1 servicecidrs.
+    ServiceCidrs,
 }
 
 /// What the API server was asked to do.
@@ -230,6 +232,7 @@ impl fmt::Display for Resource {
             Self::Services => "services",
             Self::EndpointSlices => "endpointslices.discovery.k8s.io",
             Self::Nodes => "nodes",
+            Self::ServiceCidrs => "servicecidrs.networking.k8s.io",
         })
     }
 }

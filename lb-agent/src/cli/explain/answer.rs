@@ -7,7 +7,6 @@ use std::{
 };
 
 use lb_common::{
-    addr::Addr,
     affinity::{AffinityKey, AffinityPin},
     counter::Counter,
     maps::node_port_index,
@@ -18,7 +17,7 @@ use lb_common::{
 use serde::Serialize;
 
 use super::{
-    guard,
+    guard, nobody,
     question::{Caller, From, Target},
 };
 use crate::plan::{lookup::Playground, tables::Tables};
@@ -75,7 +74,7 @@ pub(super) fn explain(
         steps: Vec::new(),
     };
     match service_index(tables, target) {
-        Some(index) if !matches!(verdict, Verdict::Pass(_)) => {
+        Some(index) if nobody::is_somebodys(&verdict) => {
             answer.describe_service(tables, index, target, from, &verdict);
         }
         _ => answer.describe_nobody(tables, target, from, verdict.reason()),
@@ -163,28 +162,12 @@ impl Answer {
     /// An address that is nobody's, and what comes closest to it.
     fn describe_nobody(&mut self, tables: &Tables, target: Target, from: From, reason: Counter) {
         let ports = ports_of(tables, target.address.ip());
-        let loopback_of_pod = from != From::Host && target.address.ip().is_loopback();
-        self.verdict = match reason {
-            Counter::PassNodePortElsewhere if loopback_of_pod => {
-                "passes untouched: loopback in a pod is the pod, not the node (NP-05)".to_owned()
-            }
-            Counter::PassNodePortElsewhere => format!(
-                "passes untouched: {} is a NodePort, but {} is not one of this node's NodePort addresses (NP-07)",
-                target.address.port(),
-                target.address.ip(),
-            ),
-            _ if !ports.is_empty() => format!(
-                "passes untouched: {} is a Service's address, but not with this port and protocol (CIP-04)",
-                target.address.ip(),
-            ),
-            _ => "passes untouched: no Service has this address and port (SOC-10)".to_owned(),
-        };
+        self.verdict = nobody::verdict(tables, target, from, reason, !ports.is_empty());
         if !ports.is_empty() {
             self.step("frontends", format!("this address serves {}", ports.join(", ")), "CIP-04");
         }
-        if reason == Counter::PassNodePortElsewhere {
-            let addresses: Vec<_> = tables.node_addresses.iter().map(Addr::to_string).collect();
-            self.step("node ports", format!("answer on {}", addresses.join(", ")), "NP-02");
+        for (about, found, rule) in nobody::steps(tables, target, reason, !ports.is_empty()) {
+            self.step(about, found, rule);
         }
     }
 
@@ -222,12 +205,12 @@ fn ports_of(tables: &Tables, address: IpAddr) -> Vec<String> {
     let four = tables
         .frontends4
         .keys()
-        .filter(|key| IpAddr::from(key.address.bytes) == address)
+        .filter(|key| IpAddr::from(key.address.bytes) == address && !key.is_any_port())
         .map(|key| (key.port.to_host(), key.protocol));
     let six = tables
         .frontends6
         .keys()
-        .filter(|key| key.address.to_ip() == address)
+        .filter(|key| key.address.to_ip() == address && !key.is_any_port())
         .map(|key| (key.port.to_host(), key.protocol));
     let mut ports: Vec<_> = four.chain(six).collect();
     ports.sort_unstable();

@@ -5,6 +5,7 @@
 
 mod answer;
 mod guard;
+mod nobody;
 mod question;
 
 use std::process::ExitCode;

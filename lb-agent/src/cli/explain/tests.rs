@@ -5,13 +5,14 @@ use lb_common::affinity::{AffinityKey, AffinityPin};
 
 use super::*;
 use crate::{
-    datapath::fake::Fake, plan::tables::Tables, reconcile::Reconciler, source::read_manifest,
+    datapath::fake::Fake, model::rules::Rules, plan::tables::Tables, reconcile::Reconciler,
+    source::read_manifest,
 };
 
 /// The maps of a cluster, as node-1 has them.
 fn tables(manifest: &str) -> Tables {
     let (changes, _) = read_manifest(manifest, "node-1").unwrap();
-    let mut reconciler = Reconciler::new(Fake::new(1));
+    let mut reconciler = Reconciler::new(Fake::new(1)).with_rules(Rules::NFTABLES);
     reconciler.take(changes);
     reconciler.sync().unwrap();
     reconciler.datapath().tables.clone()
@@ -56,14 +57,58 @@ fn an_address_that_is_nobodys_says_what_comes_closest() {
     let tables = tables(NODE_PORT);
     for (target, from, part) in [
         ("10.96.0.99:80", "pod", "no Service has this address and port (SOC-10)"),
-        ("10.96.0.1:81", "pod", "this address serves 80/TCP (CIP-04)"),
-        ("10.96.0.1:80/UDP", "pod", "not with this port and protocol (CIP-04)"),
+        ("10.96.0.99:80", "pod", "no load balancer address with ipMode Proxy"),
         ("192.168.50.12:30080", "pod", "not one of this node's NodePort addresses (NP-07)"),
         ("192.168.50.12:30080", "pod", "answer on 127.0.0.1, 192.168.50.11"),
         ("127.0.0.1:30080", "pod", "loopback in a pod is the pod, not the node (NP-05)"),
     ] {
         let answer = ask(&tables, target, from);
         assert!(answer.contains("passes untouched") && answer.contains(part), "{answer}");
+    }
+}
+
+#[test]
+fn cip_04_cip_05_what_goes_to_where_cluster_ips_are_says_why() {
+    let tables = tables(SERVICE_CIDR);
+    for (target, parts) in [
+        (
+            "10.96.0.1:81",
+            &["is refused: 10.96.0.1 is a ClusterIP", "this address serves 80/TCP (CIP-04)"],
+        ),
+        ("10.96.0.1:80/UDP", &["is refused:", "not with this port and protocol (CIP-04)"]),
+        ("10.96.0.1:30080", &["is refused:", "(CIP-04)"]),
+        ("10.96.7.7:80", &["gets no answer: 10.96.7.7 is in ServiceCIDR 10.96.0.0/16", "(SVC-02)"]),
+        ("10.97.0.1:80", &["passes untouched", "ClusterIPs are in 10.96.0.0/16, fd00:10:96::/112"]),
+        ("10.100.0.1:81", &["is refused:", "(CIP-04)"]),
+        ("10.100.0.2:81", &["passes untouched", "(SOC-10)"]),
+    ] {
+        let answer = ask(&tables, target, "pod");
+        for part in parts {
+            assert!(answer.contains(part), "{part:?} is not in {answer}");
+        }
+    }
+}
+
+#[test]
+fn lb_06_the_range_that_admits_is_named_and_so_is_the_lack_of_one() {
+    let tables = tables(SOURCE_RANGES);
+    for (from, parts) in [
+        ("10.1.2.3", &["goes to one of 2", "10.0.0.0/8 admits this client (LB-06)"]),
+        (
+            "172.16.0.1",
+            &[
+                "gets no answer: 172.16.0.1 is in none",
+                "only clients in 10.0.0.0/8, 192.168.50.0/24",
+            ],
+        ),
+        ("host", &["goes to one of 2", "a range admits this node's address"]),
+        ("203.0.113.10", &["goes to one of 2", "(LB-09)"]),
+        ("pod", &["goes to one of 2", "only clients in 10.0.0.0/8, 192.168.50.0/24 are admitted"]),
+    ] {
+        let answer = ask(&tables, "203.0.113.10:80", from);
+        for part in parts {
+            assert!(answer.contains(part), "{part:?} is not in {answer}");
+        }
     }
 }
 
@@ -96,4 +141,6 @@ const NO_ENDPOINTS: &str = include_str!("../../../../tests/golden/no-endpoints/c
 const NONE_HERE: &str =
     include_str!("../../../../tests/golden/internal-policy-local-none-here/cluster.yaml");
 const NODE_PORT: &str = include_str!("../../../../tests/golden/nodeport/cluster.yaml");
+const SERVICE_CIDR: &str = include_str!("../../../../tests/golden/service-cidr/cluster.yaml");
+const SOURCE_RANGES: &str = include_str!("../../../../tests/golden/source-ranges/cluster.yaml");
 const AFFINITY: &str = include_str!("../../../../tests/golden/session-affinity/cluster.yaml");

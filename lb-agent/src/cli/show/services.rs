@@ -65,11 +65,13 @@ pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
 
 /// A row for each frontend key and node port, sorted.
 pub(in crate::cli) fn rows(tables: &Tables) -> Vec<ServiceRow> {
-    let four = tables.frontends4.iter().map(|(key, value)| {
+    let four = tables.frontends4.iter().filter(|(key, _)| !key.is_any_port());
+    let four = four.map(|(key, value)| {
         let address = IpAddr::from(key.address.bytes);
         row(tables, value.service, socket(address, key.port), key.protocol)
     });
-    let six = tables.frontends6.iter().map(|(key, value)| {
+    let six = tables.frontends6.iter().filter(|(key, _)| !key.is_any_port());
+    let six = six.map(|(key, value)| {
         row(tables, value.service, socket(key.address.to_ip(), key.port), key.protocol)
     });
     let node_ports = tables.node_ports.iter().flat_map(|(index, entry)| {

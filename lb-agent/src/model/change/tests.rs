@@ -139,6 +139,7 @@ fn syn_02_the_first_list_touches_everything_and_a_relist_what_differs() {
     let first = Listing {
         slices: Some(Vec::new()),
         node: Some(NodeObject::default()),
+        service_cidrs: Some(Vec::new()),
         ..listing(&[("a", 1), ("b", 1), ("c", 1)])
     };
     assert_eq!(snapshot.apply(Change::Replace(Box::new(first))), Touched::All);
@@ -225,12 +226,14 @@ impl Cluster {
                 self.node.node.zone = zone.map(Into::into);
                 Change::Node(self.node.clone())
             }
-            Step::RelistServices => {
-                Change::Replace(Box::new(Listing { slices: None, node: None, ..self.list() }))
-            }
-            Step::RelistSlices => {
-                Change::Replace(Box::new(Listing { services: None, node: None, ..self.list() }))
-            }
+            Step::RelistServices => Change::Replace(Box::new(Listing {
+                services: self.list().services,
+                ..Listing::default()
+            })),
+            Step::RelistSlices => Change::Replace(Box::new(Listing {
+                slices: self.list().slices,
+                ..Listing::default()
+            })),
         }
     }
 
@@ -239,6 +242,7 @@ impl Cluster {
             services: Some(there(&self.services)),
             slices: Some(there(&self.slices)),
             node: Some(self.node.clone()),
+            service_cidrs: Some(Vec::new()),
         }
     }
 }

@@ -15,7 +15,7 @@ fn ip(text: &str) -> IpAddr {
 
 fn compiled(service: &Service, slices: &[EndpointSlice]) -> Vec<Port> {
     let slices = slices.iter().cloned().collect();
-    compile_service(service, &slices, &node("here", "z1"))
+    compile_service(service, &slices, &node("here", "z1"), Rules::default())
 }
 
 /// One TCP port `http=80` with every kind of frontend.
@@ -248,4 +248,29 @@ fn names_are_unique_and_fit() {
         (text(&long, &long, &format!("{long}1")), text(&long, &long, &format!("{long}2")));
     assert_ne!(one, two);
     assert_eq!(one.len(), name::CAPACITY);
+}
+
+/// The claims of the first and the second port of a Service under some rules.
+fn claims_under(rules: Rules) -> [Vec<String>; 2] {
+    let mut service = service("web", &["10.96.0.1"], &["http=80", "https=443"]);
+    service.external_ips = vec![ip("192.0.2.1")];
+    let ports = compile_service(&service, &Slices::default(), &node("here", ""), rules);
+    [claims_of(&ports[0]), claims_of(&ports[1])]
+}
+
+#[test]
+fn cip_04_the_first_port_has_what_says_that_the_cluster_ip_is_one() {
+    let [first, second] = claims_under(Rules::NFTABLES);
+    assert_eq!(
+        first,
+        ["ClusterIP 10.96.0.1:0/0", "ClusterIP 10.96.0.1:80/TCP", "ExternalIP 192.0.2.1:80/TCP"]
+    );
+    assert_eq!(second, ["ClusterIP 10.96.0.1:443/TCP", "ExternalIP 192.0.2.1:443/TCP"]);
+}
+
+#[test]
+fn xip_04_external_ips_can_be_switched_off() {
+    let [first, second] = claims_under(Rules { external_ips: false, ..Rules::default() });
+    assert_eq!(first, ["ClusterIP 10.96.0.1:80/TCP"]);
+    assert_eq!(second, ["ClusterIP 10.96.0.1:443/TCP"]);
 }

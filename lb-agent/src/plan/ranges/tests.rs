@@ -86,7 +86,7 @@ fn ranges_that_are_wanted_again_in_time_stay() {
     let mut world = World::new(16);
     world.set(&["10.0.0.0/8", "192.0.2.0/24"]);
     world.set(&[]);
-    assert_eq!(order(&world.set(&["10.0.0.0/8"])), "G-");
+    assert_eq!(order(&world.set(&["10.0.0.0/8"])), "-G");
     assert_eq!(order(&world.retire()), "");
     assert_eq!(world.ranges(), 1);
 }

@@ -35,6 +35,7 @@ pub(crate) fn gone(change: &Change) -> Option<Change> {
     match change {
         Change::Service(object) => Some(Change::Service(Object::gone(object.name.clone()))),
         Change::Slice(object) => Some(Change::Slice(Object::gone(object.name.clone()))),
+        Change::ServiceCidr(object) => Some(Change::ServiceCidr(Object::gone(object.name.clone()))),
         Change::Node(_) | Change::NodeAddresses(_) | Change::Replace(_) => None,
     }
 }

@@ -2,7 +2,7 @@
 //! Kubernetes objects become model values; nothing else reads their fields.
 //!
 //! ```text
-//! k8s_openapi::Service | EndpointSlice | Node ─► model::Object + Issues
+//! k8s_openapi::Service | EndpointSlice | Node | ServiceCIDR ─► model::Object + Issues
 //! ```
 //!
 //! Total: any object gives a result. What cannot be used is left out and becomes an Issue;
@@ -14,6 +14,7 @@ mod defaults;
 pub(crate) mod fixture;
 mod node;
 mod service;
+mod service_cidr;
 mod slice;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -26,6 +27,7 @@ use crate::model::{
 pub use defaults::{default_service, default_slice};
 pub use node::node;
 pub use service::service;
+pub use service_cidr::service_cidr;
 pub use slice::slice;
 
 /// Namespace and name of an object; empty where it has none.

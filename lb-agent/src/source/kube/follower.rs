@@ -15,6 +15,17 @@ pub(super) trait Follower<K>: Send {
     /// everything (SYN-01).
     fn take(&mut self, event: Event<K>) -> Option<Change>;
 
+    /// What is to be said when the server has no such objects, or does not give them. `None`:
+    /// they cannot be done without, or something was said already.
+    fn refused(&mut self) -> Option<Change> {
+        None
+    }
+
+    /// Whether a server need not know such objects.
+    fn is_optional(&self) -> bool {
+        false
+    }
+
     /// When [`Self::expire`] is to be called, if at all.
     fn deadline(&self) -> Option<Instant> {
         None
@@ -33,6 +44,9 @@ pub(super) struct Objects<K, T> {
     listing: fn(Vec<Object<T>>) -> Listing,
     /// What was listed so far.
     listed: Vec<Object<T>>,
+    optional: bool,
+    /// Whether a list, or that there is none, was said.
+    said: bool,
 }
 
 impl<K, T> Objects<K, T> {
@@ -41,7 +55,13 @@ impl<K, T> Objects<K, T> {
         change: fn(Object<T>) -> Change,
         listing: fn(Vec<Object<T>>) -> Listing,
     ) -> Self {
-        Self { convert, change, listing, listed: Vec::new() }
+        Self { convert, change, listing, listed: Vec::new(), optional: false, said: false }
+    }
+
+    /// Objects that a server need not have.
+    pub(super) fn optional(mut self) -> Self {
+        self.optional = true;
+        self
     }
 }
 
@@ -58,12 +78,24 @@ impl<K: Resource, T: Send> Follower<K> for Objects<K, T> {
                 None
             }
             Event::InitDone => {
+                self.said = true;
                 let listing = (self.listing)(std::mem::take(&mut self.listed));
                 Some(Change::Replace(Box::new(listing)))
             }
             Event::Apply(object) => Some((self.change)((self.convert)(&object))),
             Event::Delete(object) => Some((self.change)(Object::gone(object_name(object.meta())))),
         }
+    }
+
+    fn refused(&mut self) -> Option<Change> {
+        if !self.optional || std::mem::replace(&mut self.said, true) {
+            return None;
+        }
+        Some(Change::Replace(Box::new((self.listing)(Vec::new()))))
+    }
+
+    fn is_optional(&self) -> bool {
+        self.optional
     }
 }
 

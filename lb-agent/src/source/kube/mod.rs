@@ -23,6 +23,7 @@ use std::sync::Arc;
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
 };
 use kube::{Api, Client, runtime::watcher};
 use tokio::{
@@ -33,13 +34,13 @@ use tokio::{
 use self::{client::Answered, follower::Objects, node::ThisNode, watch::Watch};
 use super::{
     batch::Message,
-    convert::{service, slice},
+    convert::{service, service_cidr, slice},
     error::{Error, Resource},
     status::Reporter,
 };
 use crate::model::change::{Change, Listing};
 
-/// Starts the three watches, with a client of its own for each: an answer to one of its
+/// Starts the four watches, with a client of its own for each: an answer to one of its
 /// requests means that its watch works again.
 ///
 /// # Errors
@@ -84,6 +85,18 @@ pub(super) fn start(
         answered: waiting.clone(),
         follower: ThisNode::new(node_name, reporter.clone()),
     };
+    let service_cidrs = Watch {
+        api: Api::<ServiceCIDR>::all(client(Resource::ServiceCidrs)?),
+        config: watcher::Config::default(),
+        resource: Resource::ServiceCidrs,
+        answered: waiting.clone(),
+        follower: Objects::new(service_cidr, Change::ServiceCidr, |cidrs| Listing {
+            service_cidrs: Some(cidrs),
+            ..Listing::default()
+        })
+        .optional(),
+    };
+    tasks.spawn(service_cidrs.run(messages.clone(), reporter.clone()));
     tasks.spawn(services.run(messages.clone(), reporter.clone()));
     tasks.spawn(slices.run(messages.clone(), reporter.clone()));
     tasks.spawn(node.run(messages.clone(), reporter.clone()));

@@ -34,7 +34,7 @@ async fn svc_01_svc_08_eps_01_nothing_but_what_is_needed_is_watched() {
         Ok(Client::new(server, "default"))
     };
     start(client, &"n1".into(), &sender, &Reporter::new().0, &mut tasks).unwrap();
-    for _ in 0..3 {
+    for _ in 0..4 {
         asked.recv().await.unwrap();
     }
     let seen: Vec<_> = seen.lock().unwrap().iter().cloned().collect();
@@ -46,6 +46,7 @@ async fn svc_01_svc_08_eps_01_nothing_but_what_is_needed_is_watched() {
              labelSelector=!service.kubernetes.io/service-proxy-name",
             "/apis/discovery.k8s.io/v1/endpointslices \
              labelSelector=!service.kubernetes.io/headless",
+            "/apis/networking.k8s.io/v1/servicecidrs",
         ]
     );
 }

@@ -95,9 +95,12 @@ where
                     }
                     Some(Err(error)) => {
                         pace.error(is_gone(&error));
+                        let instead = is_denied(&error).then(|| self.follower.refused()).flatten();
                         self.failed(error, reporter);
-                        self.wait(pace.delay()).await;
-                        None
+                        if instead.is_none() {
+                            self.wait(pace.delay()).await;
+                        }
+                        instead
                     }
                     // The watcher never ends by itself.
                     None => return End::Receiver,
@@ -134,6 +137,10 @@ where
             tracing::debug!(%resource, "the watch is too old; listing again");
             return;
         }
+        if is_absent(&error) && self.follower.is_optional() {
+            tracing::debug!(%resource, "this API server does not know them");
+            return;
+        }
         let verb = match error {
             watcher::Error::InitialListFailed(_) => Verb::List,
             watcher::Error::WatchStartFailed(_)
@@ -167,6 +174,16 @@ fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
 
 fn is_gone(error: &watcher::Error) -> bool {
     status(error).is_some_and(|status| status.code == GONE)
+}
+
+/// The server does not know such objects: it is older than they are.
+fn is_absent(error: &watcher::Error) -> bool {
+    status(error).is_some_and(|status| status.code == 404)
+}
+
+/// The server will not give such objects, however often it is asked.
+fn is_denied(error: &watcher::Error) -> bool {
+    status(error).is_some_and(|status| matches!(status.code, 403 | 404))
 }
 
 /// A server whose WatchList feature is off calls `sendInitialEvents` invalid.

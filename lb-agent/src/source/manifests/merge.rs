@@ -60,6 +60,7 @@ enum Kind {
     Service,
     Slice,
     Node,
+    ServiceCidr,
 }
 
 impl Merged {
@@ -125,17 +126,19 @@ impl Merged {
 
     /// Everything, as a source's first word.
     pub(super) fn listing(&self) -> Listing {
-        let (mut services, mut slices) = (Vec::new(), Vec::new());
+        let (mut services, mut slices, mut cidrs) = (Vec::new(), Vec::new(), Vec::new());
         for claim in self.claims.values().filter_map(|claims| claims.first()) {
             match &claim.object {
                 Manifest::Service(object) => services.push(Object::clone(object)),
                 Manifest::Slice(object) => slices.push(Object::clone(object)),
+                Manifest::ServiceCidr(object) => cidrs.push(Object::clone(object)),
                 Manifest::Node(_) => {}
             }
         }
         let own = self.winner(&(Kind::Node, ObjectName::new("", self.node_name.clone())));
         let node = Some(self.this_node(own));
-        Listing { services: Some(services), slices: Some(slices), node }
+        let service_cidrs = Some(cidrs);
+        Listing { services: Some(services), slices: Some(slices), node, service_cidrs }
     }
 
     /// What is ignored, by file and line.
@@ -171,6 +174,10 @@ impl Merged {
         match (kind, now) {
             (_, Some(Manifest::Service(object))) => Some(Change::Service(Object::clone(object))),
             (_, Some(Manifest::Slice(object))) => Some(Change::Slice(Object::clone(object))),
+            (_, Some(Manifest::ServiceCidr(object))) => {
+                Some(Change::ServiceCidr(Object::clone(object)))
+            }
+            (Kind::ServiceCidr, _) => Some(Change::ServiceCidr(Object::gone(name))),
             (Kind::Service, _) => Some(Change::Service(Object::gone(name))),
             (Kind::Slice, _) => Some(Change::Slice(Object::gone(name))),
             (Kind::Node, now) => {
@@ -195,6 +202,7 @@ impl Kind {
             Self::Service => "Service",
             Self::Slice => "EndpointSlice",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         }
     }
 }
@@ -203,6 +211,7 @@ fn key_of(object: &Manifest) -> Key {
     match object {
         Manifest::Service(object) => (Kind::Service, object.name.clone()),
         Manifest::Slice(object) => (Kind::Slice, object.name.clone()),
+        Manifest::ServiceCidr(object) => (Kind::ServiceCidr, object.name.clone()),
         Manifest::Node(object) => (Kind::Node, ObjectName::new("", object.node.name.clone())),
     }
 }

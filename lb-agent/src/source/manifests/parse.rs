@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use ipnet::IpNet;
+use k8s_openapi::api::{
+    core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use serde_saphyr::{Options, Spanned};
@@ -15,7 +18,7 @@ use crate::{
         service::Service,
     },
     source::{
-        convert::{default_service, default_slice, node, service, slice},
+        convert::{default_service, default_slice, node, service, service_cidr, slice},
         error::ManifestProblem,
     },
 };
@@ -42,6 +45,7 @@ pub(super) enum Manifest {
     Service(Arc<Object<Service>>),
     Slice(Arc<Object<EndpointSlice>>),
     Node(Arc<NodeObject>),
+    ServiceCidr(Arc<Object<Vec<IpNet>>>),
 }
 
 /// One document, or one item of a list.
@@ -85,6 +89,7 @@ impl Content {
             ("v1", "ServiceList") => Some("Service"),
             ("v1", "NodeList") => Some("Node"),
             ("discovery.k8s.io/v1", "EndpointSliceList") => Some("EndpointSlice"),
+            ("networking.k8s.io/v1", "ServiceCIDRList") => Some("ServiceCIDR"),
             _ => return self.object(line, &api_version, &kind, Value::Object(rest)),
         };
         for item in items {
@@ -123,6 +128,10 @@ impl Content {
                 default_slice(&mut object);
                 Manifest::Slice(Arc::new(slice(&object)))
             }
+            ("networking.k8s.io/v1", "ServiceCIDR") => {
+                let object: networking::ServiceCIDR = typed(line, value)?;
+                Manifest::ServiceCidr(Arc::new(service_cidr(&object)))
+            }
             ("v1", "Node") => Manifest::Node(Arc::new(node(&typed::<core::Node>(line, value)?))),
             _ => {
                 let (kind, api_version) = (kind.to_owned(), api_version.to_owned());
@@ -145,6 +154,7 @@ impl Manifest {
             Self::Service(object) => object.name.name.is_empty(),
             Self::Slice(object) => object.name.name.is_empty(),
             Self::Node(object) => object.node.name.is_empty(),
+            Self::ServiceCidr(object) => object.name.name.is_empty(),
         }
     }
 }

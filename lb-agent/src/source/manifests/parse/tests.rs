@@ -16,6 +16,7 @@ fn names(content: &Content) -> Vec<(u64, String)> {
         Manifest::Service(object) => object.name.to_string(),
         Manifest::Slice(object) => object.name.to_string(),
         Manifest::Node(object) => object.node.name.to_string(),
+        Manifest::ServiceCidr(object) => object.name.to_string(),
     };
     content.objects.iter().map(|it| (it.line, name(&it.object))).collect()
 }
