@@ -3,7 +3,7 @@
 //! killed, stopped, replaced by other builds.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     thread,
@@ -15,6 +15,7 @@ use lab::{
     driver::Driver,
     need_lab, place,
     served::{Served, vip},
+    wait,
     wire::{AskSpec, Family, HoldSpec, LoadSpec, Task},
 };
 
@@ -118,6 +119,46 @@ fn another_build_of_the_programs_takes_over_without_a_window() {
         assert_eq!(links(&served.agent), attached, "the links are the old ones, updated");
         programs = now;
         thread::sleep(Duration::from_millis(200));
+    }
+    traffic.finish();
+    served.await_idle().unwrap();
+}
+
+/// A build whose programs have another layout (more maps, twice as many instructions, a
+/// function more) takes over and gives back: the one that logs every decision.
+#[test]
+fn a_tracing_build_takes_over_and_gives_back_without_a_window() {
+    need_lab!();
+    let Some(tracing) = env::var_os("LB_AGENT_TRACING").map(PathBuf::from) else {
+        println!("SKIP LB_AGENT_TRACING names no agent: cargo xtask test builds it");
+        return;
+    };
+    let mut served = Served::start().unwrap();
+    expose(&served);
+    let node = served.node().unwrap().clone();
+    let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
+    let traffic = Traffic::start(&driver);
+    let links = |agent: &Agent| -> Vec<Option<u32>> {
+        agent.programs().unwrap().iter().map(|program| program.link).collect()
+    };
+    let attached = links(&served.agent);
+    for round in 0..2 {
+        if round == 0 { served.agent.stop() } else { served.agent.kill() }.unwrap();
+        // All agents of a node write one log.
+        let before = served.agent.log().len();
+        let spec = AgentSpec { program: Some(tracing.clone()), ..served.spec() };
+        served.agent = Agent::start(&node, &spec).unwrap();
+        assert_eq!(links(&served.agent), attached, "the links are the old ones, updated");
+        for (call, to) in [("connect", vip(Family::V4, 10)), ("sendto", vip(Family::V4, 10))] {
+            let dialled = format!("{call} [::ffff:{}]:{} became [::ffff:10.", to.ip(), to.port());
+            wait::until(Duration::from_secs(10), &format!("`{dialled}` in the log"), || {
+                served.agent.log().get(before..).is_some_and(|log| log.contains(&dialled))
+            })
+            .unwrap();
+        }
+        served.agent.kill().unwrap();
+        served.agent = Agent::start(&node, &served.spec()).unwrap();
+        assert_eq!(links(&served.agent), attached, "and so they are on the way back");
     }
     traffic.finish();
     served.await_idle().unwrap();

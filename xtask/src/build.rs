@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo xtask build`: the kernel programs and the agent, which embeds them.
 
-use std::{path::PathBuf, process::ExitCode, sync::Once};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Once};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{command, setup};
 
@@ -70,6 +70,24 @@ pub(crate) fn for_tests() -> Result<PathBuf> {
     selection.extend(["--bins", "--tests"]);
     cargo(&selection, "the agent, the tests")?;
     Ok(path(Profile::Debug, "lb-agent"))
+}
+
+/// Builds the agent whose kernel programs log every decision, beside the ordinary one, and
+/// returns its path. Its dependencies have a feature more, so it is a while at the first time.
+///
+/// # Errors
+///
+/// As [`agent`].
+pub(crate) fn tracing_agent() -> Result<PathBuf> {
+    let mut selection = vec!["build"];
+    selection.extend(WORKSPACE);
+    selection.extend(["--bin", "lb-agent", "--features", "lb-agent/trace-datapath"]);
+    cargo(&selection, "the agent that logs decisions")?;
+    let (built, kept) =
+        (path(Profile::Debug, "lb-agent"), path(Profile::Debug, "lb-agent-tracing"));
+    // Under a name of its own, before [`for_tests`] puts the ordinary one in its place.
+    fs::copy(&built, &kept).with_context(|| format!("copying {}", built.display()))?;
+    Ok(kept)
 }
 
 fn cargo(selection: &[&str], what: &str) -> Result<()> {

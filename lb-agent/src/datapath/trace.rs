@@ -15,8 +15,9 @@ use super::kernel::Kernel;
 ///
 /// When the programs were built without the feature, or their ring buffer cannot be read.
 pub fn follow(kernel: &Kernel) -> io::Result<()> {
-    let program = kernel.programs().next().ok_or(io::ErrorKind::NotFound)?;
-    let logger = EbpfLogger::init_from_id(program).map_err(io::Error::other)?;
+    // Only those on the way out log anything, and have the ring buffer.
+    let logger = kernel.programs().find_map(|program| EbpfLogger::init_from_id(program).ok());
+    let logger = logger.ok_or_else(|| io::Error::other("no program has a ring buffer for logs"))?;
     #[expect(deprecated, reason = "its successor is unsafe, for file types less tame than this")]
     let mut logger = AsyncFd::with_interest(logger, Interest::READABLE)?;
     tokio::spawn(async move {

@@ -24,8 +24,19 @@ pub(crate) struct Level {
     pub(crate) root: bool,
     /// Whether it needs the programs of a Kubernetes control plane.
     pub(crate) control_plane: bool,
+    /// The agents that its tests run.
+    pub(crate) agents: Agents,
     /// Whether what its tests print is worth reading when they pass (measured figures).
     pub(crate) show_output: bool,
+}
+
+/// Which builds of the agent a level needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Agents {
+    /// The one that people use.
+    Ordinary,
+    /// Beside it the one whose kernel programs log their decisions.
+    AndTracing,
 }
 
 /// What a level runs.
@@ -93,6 +104,7 @@ const fn target(name: &'static str, rung: &'static str) -> Level {
         needs: &[],
         root: false,
         control_plane: false,
+        agents: Agents::Ordinary,
         show_output: false,
     }
 }
@@ -128,7 +140,7 @@ const LEVELS: &[Level] = &[
     rooted("cli", "L5", LAB),
     rooted("operate", "L5", LAB),
     rooted("lab", "L5", LAB),
-    clustered("restart", "L6"),
+    Level { agents: Agents::AndTracing, ..clustered("restart", "L6") },
     clustered("cluster", "L7"),
     clustered("parity", "L7"),
     rooted("guests", "L8", KERNEL),

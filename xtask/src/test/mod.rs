@@ -12,7 +12,7 @@ use std::{
 use anyhow::Result;
 
 use self::{
-    level::{Kind, Level},
+    level::{Agents, Kind, Level},
     tally::{Skip, Tally},
 };
 use crate::{
@@ -125,16 +125,19 @@ impl Level {
         }
     }
 
-    /// Runs the harnesses that `select` picks, with the agent built for them.
+    /// Runs the harnesses that `select` picks, with the agents built for them.
     fn harness(&self, select: &[&str], filter: Option<&str>) -> Result<Tally> {
-        let agent = match build::for_tests() {
-            Ok(agent) => agent,
+        let tracing = (self.agents == Agents::AndTracing).then(build::tracing_agent).transpose();
+        let built = tracing.and_then(|tracing| Ok((build::for_tests()?, tracing)));
+        let (agent, tracing) = match built {
+            Ok(agents) => agents,
             Err(error) => {
                 eprintln!("{error:#}");
                 return Ok(failure());
             }
         };
         let mut test = test_command(select);
+        test.envs(tracing.map(|tracing| ("LB_AGENT_TRACING", tracing)));
         test.env("LB_AGENT", agent).args(["--", "--show-output"]).args(filter);
         harness::run(&mut test, self.name, self.show_output)
     }
