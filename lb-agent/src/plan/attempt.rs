@@ -109,15 +109,17 @@ impl Planner {
     ) -> Result<(), &'static str> {
         let used = kinds.iter().map(|&kind| port.sets(kind));
         let used = used.fold(Role::empty(), |used, (inside, outside)| used | inside | outside);
+        let mut earlier = old.holds.iter();
         for candidate in &port.endpoints.candidates {
             let (address, number) = (candidate.address, candidate.port);
             let key = BackendKey { address, port: number, protocol: port.protocol };
             let role = candidate.role & (used | Role::READY | Role::HERE);
+            let found = self.backends.find(&key, &mut earlier);
             if role.intersects(used) {
-                let hold = self.backends.hold(key, role, &self.tables, round.load);
+                let hold = self.backends.hold(found, key, role, &self.tables, round.load);
                 taken.holds.push(hold.ok_or(maps::BACKENDS)?);
             } else {
-                taken.holds.extend(self.backends.keep(key));
+                taken.holds.extend(found.map(|index| self.backends.keep(index)));
             }
         }
         for role in [Role::CLUSTER, Role::LOCAL] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! BACKENDS: who uses which backend, and in which state it therefore is.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, slice};
 
 use foldhash::HashMap;
 use lb_common::{
@@ -95,17 +95,31 @@ impl Backends {
         this
     }
 
-    /// Uses a backend in a set; finds it a place if it has none. `None`: BACKENDS is full.
-    /// An index that sockets still use is not given away.
+    /// Where a backend is. `earlier` is what the service port had, in the order of its
+    /// candidates: most are there still, and looking there costs no search.
+    pub fn find(&self, key: &BackendKey, earlier: &mut slice::Iter<'_, Hold>) -> Option<u32> {
+        let is_it = |hold: &Hold| {
+            let entry = self.entries.get(hold.index as usize).and_then(Option::as_ref);
+            entry.is_some_and(|entry| entry.key == *key)
+        };
+        match earlier.as_slice().iter().take(LOOK_AHEAD).position(is_it) {
+            Some(skipped) => earlier.nth(skipped).map(|hold| hold.index),
+            None => self.by_key.get(key).copied(),
+        }
+    }
+
+    /// Uses a backend in a set, where it was found, or in a place of its own. `None`: BACKENDS
+    /// is full. An index that sockets still use is not given away.
     pub fn hold(
         &mut self,
+        found: Option<u32>,
         key: BackendKey,
         role: Role,
         tables: &Tables,
         load: &dyn Fn(u32) -> u64,
     ) -> Option<Hold> {
-        let index = match self.by_key.get(&key) {
-            Some(&index) => index,
+        let index = match found {
+            Some(index) => index,
             None => self.create(key, tables, load)?,
         };
         let hold = Hold { index, role };
@@ -113,11 +127,11 @@ impl Backends {
         Some(hold)
     }
 
-    /// Keeps a backend that is in no set, if it has a place: without one it has no sockets.
-    pub fn keep(&mut self, key: BackendKey) -> Option<Hold> {
-        let hold = Hold { index: *self.by_key.get(&key)?, role: Role::empty() };
+    /// Keeps a backend that is in no set. One without a place has no sockets, and needs none.
+    pub fn keep(&mut self, index: u32) -> Hold {
+        let hold = Hold { index, role: Role::empty() };
         self.count(hold, u32::wrapping_add);
-        Some(hold)
+        hold
     }
 
     /// Ends one use: set words that are written now name the backend no more.
@@ -332,3 +346,6 @@ const fn next_generation(before: Life) -> u32 {
         _ => before.generation + 1,
     }
 }
+
+/// One candidate that is gone hides no other one.
+const LOOK_AHEAD: usize = 2;
