@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroU16, sync::Arc, time::SystemTime};
 
 use lb_common::protocol::Protocol;
 
-use super::{Family, ObjectName};
+use super::{Family, ObjectName, share};
 
 /// One EndpointSlice of a Service.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,6 +59,23 @@ pub struct Conditions {
     pub serving: bool,
     /// Is shutting down; false where the slice says nothing.
     pub terminating: bool,
+}
+
+impl EndpointSlice {
+    /// Shares the texts of an earlier version that are the same: they stay where they are,
+    /// and the new ones are gone while they are still in a cache.
+    pub fn share(&mut self, earlier: &Self) {
+        self.name.share(&earlier.name);
+        self.service.share(&earlier.service);
+        for (port, earlier) in self.ports.iter_mut().zip(&earlier.ports) {
+            share(&mut port.name, &earlier.name);
+        }
+        for (endpoint, earlier) in self.endpoints.iter_mut().zip(&earlier.endpoints) {
+            if let (Some(node), Some(earlier)) = (&mut endpoint.node, &earlier.node) {
+                share(node, earlier);
+            }
+        }
+    }
 }
 
 impl Default for Conditions {

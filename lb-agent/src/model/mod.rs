@@ -44,6 +44,12 @@ impl ObjectName {
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
+
+    /// Shares the texts of an equal name.
+    fn share(&mut self, earlier: &Self) {
+        share(&mut self.namespace, &earlier.namespace);
+        share(&mut self.name, &earlier.name);
+    }
 }
 
 impl fmt::Display for ObjectName {
@@ -74,5 +80,12 @@ impl fmt::Display for Family {
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
         })
+    }
+}
+
+/// Drops a text for an equal one that is there already.
+fn share(text: &mut Arc<str>, known: &Arc<str>) {
+    if text == known {
+        text.clone_from(known);
     }
 }

@@ -18,11 +18,15 @@ impl Slices {
         self.slices.get(self.place(name).ok()?)
     }
 
-    /// Puts a slice in the place of the one of its name, or beside the others.
-    pub fn insert(&mut self, slice: Arc<EndpointSlice>) {
+    /// Puts a slice in the place of the one of its name, whose texts it shares, or beside the
+    /// others.
+    pub fn insert(&mut self, mut slice: Arc<EndpointSlice>) {
         match self.place(&slice.name) {
             Ok(place) => {
                 if let Some(known) = self.slices.get_mut(place) {
+                    if let Some(fresh) = Arc::get_mut(&mut slice) {
+                        fresh.share(known);
+                    }
                     *known = slice;
                 }
             }
@@ -62,5 +66,34 @@ impl FromIterator<EndpointSlice> for Slices {
             all.insert(Arc::new(slice));
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Family, endpoint::EndpointPort};
+
+    fn slice(port: &str) -> EndpointSlice {
+        let name = ObjectName::new("default", "web-1");
+        let service = ObjectName::new("default", "web");
+        let port = EndpointPort {
+            name: port.into(),
+            protocol: crate::model::Protocol::TCP,
+            port: std::num::NonZeroU16::MIN,
+        };
+        let (ports, endpoints) = (vec![port], Vec::new());
+        EndpointSlice { name, service, family: Family::V4, ports, endpoints, triggered: None }
+    }
+
+    #[test]
+    fn a_new_version_shares_the_texts_that_did_not_change_and_no_others() {
+        let mut slices: Slices = [slice("http")].into_iter().collect();
+        let before = slices.iter().next().unwrap().clone();
+        slices.insert(Arc::new(slice("www")));
+        let after = slices.iter().next().unwrap();
+        assert_eq!(*after, slice("www"));
+        assert!(Arc::ptr_eq(&after.service.name, &before.service.name));
+        assert!(Arc::ptr_eq(&after.name.namespace, &before.name.namespace));
     }
 }
