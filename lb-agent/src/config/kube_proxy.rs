@@ -216,6 +216,8 @@ impl Settings {
         let remark = |field: &'static Field| {
             let Set { place, value } = self.set.get(field.path)?.clone();
             let fate = match &field.here {
+                // The one gate that decides what is served (XIP-04).
+                Here::Void if value.get(EXTERNAL_IPS) == Some(&false.into()) => Fate::Differs,
                 Here::Honoured => Fate::Honoured,
                 Here::Void => Fate::Void,
                 Here::Same(values) => {
@@ -358,6 +360,9 @@ impl fmt::Display for Differences<'_> {
         Ok(())
     }
 }
+
+/// The gate that switches externalIPs off.
+const EXTERNAL_IPS: &str = "AllowServiceExternalIPs";
 
 #[cfg(test)]
 mod tests;

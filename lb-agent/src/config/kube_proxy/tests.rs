@@ -140,12 +140,18 @@ fn what_asks_for_another_behaviour_is_refused_and_named() {
         ("mode: ipvs\n", "line 3: mode \"ipvs\""),
         ("iptables: {masqueradeAll: true}\n", "line 3: iptables.masqueradeAll true"),
         ("nftables:\n  masqueradeAll: true\n", "line 4: nftables.masqueradeAll true"),
+        ("featureGates: {AllowServiceExternalIPs: false}\n", "line 3: featureGates"),
         ("ipvs: {scheduler: lc}\n", "line 3: ipvs.scheduler \"lc\""),
     ] {
         let told = settings(text).refuse_differences().unwrap_err().to_string();
         assert!(told.contains(parts) && told.contains("--accept-differences"), "{told}");
     }
-    for text in ["mode: iptables\n", "mode: nftables\n", "ipvs: {scheduler: rr}\n"] {
+    for text in [
+        "featureGates: {AllowServiceExternalIPs: true}\n",
+        "mode: iptables\n",
+        "mode: nftables\n",
+        "ipvs: {scheduler: rr}\n",
+    ] {
         settings(text).refuse_differences().unwrap();
     }
 }
