@@ -58,9 +58,10 @@ pub(super) struct Args {
     /// ServiceCIDR gives no answer, as with kube-proxy's nftables mode
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     guard_cluster_ips: bool,
-    /// Whether externalIPs are served; kube-proxy's gate AllowServiceExternalIPs
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    external_ips: bool,
+    /// Whether externalIPs are served; without, as kube-proxy's gate AllowServiceExternalIPs
+    /// says [default: true]
+    #[arg(long, value_name = "BOOL")]
+    external_ips: Option<bool>,
     /// Remove every trace of an earlier agent and end, as `unload` does
     #[arg(long)]
     cleanup: bool,
@@ -113,7 +114,10 @@ fn config(args: Args) -> anyhow::Result<Config> {
             nested_cgroup: args.allow_nested_cgroup,
             foreign_programs: args.allow_foreign_programs,
         },
-        rules: Rules { guard_cluster_ips: args.guard_cluster_ips, external_ips: args.external_ips },
+        rules: Rules {
+            guard_cluster_ips: args.guard_cluster_ips,
+            external_ips: args.external_ips.unwrap_or(effective.external_ips),
+        },
         limits: Limit::apply(&args.max_entries),
         binds: effective.binds,
         configz,

@@ -216,8 +216,8 @@ impl Settings {
         let remark = |field: &'static Field| {
             let Set { place, value } = self.set.get(field.path)?.clone();
             let fate = match &field.here {
-                // The one gate that decides what is served (XIP-04).
-                Here::Void if value.get(EXTERNAL_IPS) == Some(&false.into()) => Fate::Differs,
+                // The one gate that decides what is served.
+                Here::Void if value.get(EXTERNAL_IPS).is_some() => Fate::Honoured,
                 Here::Honoured => Fate::Honoured,
                 Here::Void => Fate::Void,
                 Here::Same(values) => {
@@ -361,7 +361,7 @@ impl fmt::Display for Differences<'_> {
     }
 }
 
-/// The gate that switches externalIPs off.
+/// The gate that switches externalIPs off (XIP-04).
 const EXTERNAL_IPS: &str = "AllowServiceExternalIPs";
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Settings,
+    EXTERNAL_IPS, Settings,
     fields::{field, fields},
     value::{HEALTHZ_PORT, METRICS_PORT, bind_address, duration, texts},
 };
@@ -24,6 +24,8 @@ pub struct Effective {
     pub hostname: Option<String>,
     /// Where NodePorts answer.
     pub node_ports: NodePortAddresses,
+    /// Whether externalIPs are served (XIP-04).
+    pub external_ips: bool,
     /// Where the servers listen.
     pub binds: Binds,
     /// Whether log lines are JSON.
@@ -70,6 +72,7 @@ impl Settings {
             kubeconfig: some(text("clientConnection.kubeconfig")).map(PathBuf::from),
             hostname: some(text("hostnameOverride")),
             node_ports: self.node_ports(),
+            external_ips: self.value("featureGates").get(EXTERNAL_IPS) != Some(&false.into()),
             binds: Binds {
                 healthz: bind("healthzBindAddress", healthz, HEALTHZ_PORT),
                 metrics: bind("metricsBindAddress", metrics, METRICS_PORT),

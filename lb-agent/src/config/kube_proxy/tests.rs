@@ -140,18 +140,12 @@ fn what_asks_for_another_behaviour_is_refused_and_named() {
         ("mode: ipvs\n", "line 3: mode \"ipvs\""),
         ("iptables: {masqueradeAll: true}\n", "line 3: iptables.masqueradeAll true"),
         ("nftables:\n  masqueradeAll: true\n", "line 4: nftables.masqueradeAll true"),
-        ("featureGates: {AllowServiceExternalIPs: false}\n", "line 3: featureGates"),
         ("ipvs: {scheduler: lc}\n", "line 3: ipvs.scheduler \"lc\""),
     ] {
         let told = settings(text).refuse_differences().unwrap_err().to_string();
         assert!(told.contains(parts) && told.contains("--accept-differences"), "{told}");
     }
-    for text in [
-        "featureGates: {AllowServiceExternalIPs: true}\n",
-        "mode: iptables\n",
-        "mode: nftables\n",
-        "ipvs: {scheduler: rr}\n",
-    ] {
+    for text in ["mode: iptables\n", "mode: nftables\n", "ipvs: {scheduler: rr}\n"] {
         settings(text).refuse_differences().unwrap();
     }
 }
@@ -191,6 +185,20 @@ fn mod_03_and_04_the_mode_decides_where_node_ports_answer_by_default() {
     assert_eq!(of("nodePortAddresses: [primary]\n"), (Primary, true));
     let ranges = AddressChoice::Ranges(vec!["192.0.2.0/24".parse().unwrap()]);
     assert_eq!(of("mode: nftables\nnodePortAddresses: [192.0.2.0/24]\n"), (ranges, false));
+}
+
+#[test]
+fn xip_04_the_gate_switches_external_ips_off() {
+    for (text, served, fate) in [
+        ("{AllowServiceExternalIPs: false}", false, Fate::Honoured),
+        ("{AllowServiceExternalIPs: true}", true, Fate::Honoured),
+        ("{Other: false}", true, Fate::Void),
+    ] {
+        let settings = settings(&format!("featureGates: {text}\n"));
+        assert_eq!(settings.effective().external_ips, served, "{text}");
+        let remark = settings.remarks().pop().unwrap();
+        assert_eq!((remark.field.path, remark.fate), ("featureGates", fate));
+    }
 }
 
 #[test]
