@@ -17,12 +17,19 @@ use lab::{
 };
 
 #[test]
-fn a_service_gets_its_slices_from_the_real_controller() {
+fn a_control_plane_does_what_a_clusters_does() {
     need_lab!();
     let lab = Lab::start().unwrap();
     let started = Instant::now();
-    let cluster = Cluster::start(&lab).unwrap();
+    let mut cluster = Cluster::start(&lab).unwrap();
     println!("control plane up in {:?}", started.elapsed());
+    a_service_gets_its_slices_from_the_real_controller(&lab, &cluster);
+    nodes_and_pods_reach_the_api_server_and_rights_count(&lab, &cluster);
+    many_services_are_made_at_once(&cluster);
+    the_api_server_stops_and_comes_back(&mut cluster);
+}
+
+fn a_service_gets_its_slices_from_the_real_controller(lab: &Lab, cluster: &Cluster) {
     let pods = lab.pods();
     for pod in &pods {
         cluster.run_pod(pod, &[("app", "web")]).unwrap();
@@ -31,9 +38,9 @@ fn a_service_gets_its_slices_from_the_real_controller() {
     let web: Service = cluster.api().find(Some(NAMESPACE), "web").unwrap().unwrap();
     assert_eq!(web.spec.unwrap().cluster_ips.unwrap().len(), 2, "one ClusterIP a family");
 
-    let ready = |count| await_endpoints(&cluster, "ready", count).unwrap();
+    let ready = |count| await_endpoints(cluster, "ready", count).unwrap();
     ready(8);
-    let slices = slices(&cluster).unwrap();
+    let slices = slices(cluster).unwrap();
     let zones: Vec<_> = slices
         .iter()
         .flat_map(|slice| slice.endpoints.iter().flatten())
@@ -48,32 +55,13 @@ fn a_service_gets_its_slices_from_the_real_controller() {
     ready(8);
     cluster.terminate("pod-2-2").unwrap();
     ready(6);
-    await_endpoints(&cluster, "terminating", 2).unwrap();
-    await_endpoints(&cluster, "serving", 8).unwrap();
+    await_endpoints(cluster, "terminating", 2).unwrap();
+    await_endpoints(cluster, "serving", 8).unwrap();
     cluster.forget_pod("pod-2-2").unwrap();
-    await_endpoints(&cluster, "serving", 6).unwrap();
+    await_endpoints(cluster, "serving", 6).unwrap();
 }
 
-#[test]
-fn a_deployments_pods_are_adopted() {
-    need_lab!();
-    let lab = Lab::start().unwrap();
-    let cluster = Cluster::start(&lab).unwrap();
-    cluster.kubectl_apply(WEB).unwrap();
-    cluster.kubectl(["create", "deployment", "web", "--image=lab-pod", "--replicas=4"]).unwrap();
-    let pending = cluster.pending("app=web", 4).unwrap();
-    for (object, pod) in pending.iter().zip(lab.pods()) {
-        cluster.adopt(object, &pod).unwrap();
-    }
-    await_endpoints(&cluster, "ready", 8).unwrap();
-    cluster.kubectl(["rollout", "status", "deployment/web", "--timeout=20s"]).unwrap();
-}
-
-#[test]
-fn the_api_server_stops_and_comes_back() {
-    need_lab!();
-    let lab = Lab::builder().ports(&[]).start().unwrap();
-    let mut cluster = Cluster::start(&lab).unwrap();
+fn the_api_server_stops_and_comes_back(cluster: &mut Cluster) {
     assert_eq!(cluster.api().list::<Node>(None, "").unwrap().len(), 2);
     cluster.stop_api_server().unwrap();
     assert!(cluster.api().list::<Node>(None, "").is_err());
@@ -82,11 +70,7 @@ fn the_api_server_stops_and_comes_back() {
     assert_eq!(nodes[0].metadata.name.as_deref(), Some("node-2"));
 }
 
-#[test]
-fn nodes_and_pods_reach_the_api_server_and_rights_count() {
-    need_lab!();
-    let lab = Lab::builder().nodes(1).pods(1).ports(&[]).start().unwrap();
-    let cluster = Cluster::start(&lab).unwrap();
+fn nodes_and_pods_reach_the_api_server_and_rights_count(lab: &Lab, cluster: &Cluster) {
     let kubectl = lab::tools::Tool::Kubectl.path().unwrap();
     let nodes = |user| {
         let file = cluster.kubeconfig(user);
@@ -94,7 +78,7 @@ fn nodes_and_pods_reach_the_api_server_and_rights_count() {
             .map(str::to_owned);
         lab.node("node-1").unwrap().output(&kubectl.to_string_lossy(), args)
     };
-    assert_eq!(nodes(User::Admin).unwrap().trim(), "node/node-1");
+    assert_eq!(nodes(User::Admin).unwrap().trim(), "node/node-1\nnode/node-2");
     let refused = nodes(User::Agent).unwrap_err().to_string();
     assert!(refused.contains("Forbidden") && refused.contains("lb-agent"), "{refused}");
     cluster
@@ -114,11 +98,8 @@ fn nodes_and_pods_reach_the_api_server_and_rights_count() {
     assert_eq!(pod.output(&kubectl.to_string_lossy(), args).unwrap(), "ok");
 }
 
-#[test]
-fn many_services_are_made_at_once() {
-    need_lab!();
-    let lab = Lab::builder().nodes(1).pods(0).start().unwrap();
-    let cluster = Cluster::start(&lab).unwrap();
+fn many_services_are_made_at_once(cluster: &Cluster) {
+    let before = cluster.api().list::<Service>(Some(NAMESPACE), "").unwrap().len();
     let services = (0..500).map(|number| {
         let mut service = lab::objects::service(
             &format!("svc-{number}"),
@@ -132,7 +113,8 @@ fn many_services_are_made_at_once() {
     let started = Instant::now();
     cluster.api().create_all(services.collect()).unwrap();
     println!("500 Services made in {:?}", started.elapsed());
-    assert_eq!(cluster.api().list::<Service>(Some(NAMESPACE), "").unwrap().len(), 501);
+    let services: Vec<Service> = cluster.api().list(Some(NAMESPACE), "").unwrap();
+    assert_eq!(services.len(), before + 500);
 }
 
 /// Waits until `count` endpoints of Service web have a condition, both families

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the agents tell as Kubernetes Events.
 
-use std::{net::TcpListener, time::Duration};
+use std::{net::TcpListener, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::events::v1::Event;
@@ -58,16 +58,17 @@ pub(crate) fn nodes_tell_of_their_agents(watched: &Watched) {
     let place = watched.lab.client();
     let taken = place.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
     let taken = taken.local_addr().unwrap();
-    let bpf_root = watched.lab.node("node-2").unwrap().bpf_root.with_file_name("elsewhere");
-    let agent = |flags: &[String]| {
+    let bpf_root = &watched.lab.node("node-2").unwrap().bpf_root;
+    let agent = |node: &str, flags: &[String]| {
         let mut command = place.command(binary("lb-agent", "LB_AGENT").unwrap()).unwrap();
-        command.args(["run", "--node-name=elsewhere", "--allow-nested-cgroup"]);
+        command.args(["run", "--node-name", node, "--allow-nested-cgroup"]);
         command.arg("--kubeconfig").arg(watched.cluster.kubeconfig(User::Agent));
-        command.arg("--cgroup-root").arg(&place.cgroup).arg("--bpf-root").arg(&bpf_root);
+        command.arg("--cgroup-root").arg(&place.cgroup).arg("--bpf-root");
+        command.arg(bpf_root.with_file_name(format!("{node}-again")));
         command.args(flags);
         command
     };
-    let goes_on = agent(&[format!("--healthz-bind-address={taken}")]);
+    let goes_on = agent("elsewhere", &[format!("--healthz-bind-address={taken}")]);
     let mut goes_on = place.spawn("agent", goes_on).unwrap();
     wait::until(Duration::from_secs(10), "the agent to say it", || {
         goes_on.log().contains("server not started")
@@ -76,11 +77,36 @@ pub(crate) fn nodes_tell_of_their_agents(watched: &Watched) {
     await_events(watched, "elsewhere", "FailedToStartProxierHealthcheck", 1);
     assert!(goes_on.is_running());
     goes_on.kill().unwrap();
-    let ends =
-        agent(&[format!("--metrics-bind-address={taken}"), "--bind-address-hard-fail".to_owned()]);
+    let ends = agent(
+        "elsewhere",
+        &[format!("--metrics-bind-address={taken}"), "--bind-address-hard-fail".to_owned()],
+    );
     let (code, _, stderr) = bounded_output(ends, Duration::from_secs(20)).unwrap();
     assert_eq!(code, Some(2), "{stderr}");
     await_events(watched, "elsewhere", "FailedToStartMetricServer", 1);
+    // Pinned maps would stay as large as they are; a Node that is missing is waited for.
+    a_full_map(watched, agent("node-2", &["--max-entries=services=16".to_owned()]));
+}
+
+/// A Service that finds no room is told of by the node that has none.
+fn a_full_map(watched: &Watched, small: Command) {
+    let port = |number| format!("{{name: p{number}, port: {number}}}");
+    let ports: Vec<_> = (1..=20).map(port).collect();
+    let spec = format!("{{selector: {{app: web}}, ports: [{}]}}", ports.join(", "));
+    watched.apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: wide}}, spec: {spec}}}"
+    ));
+    let small = watched.lab.client().spawn("agent", small).unwrap();
+    let told = wait::for_value(Duration::from_secs(20), "a full map to be told", || {
+        let mut events = events(watched, "wide")?;
+        events.retain(|event| event.reason.as_deref() == Some("MapFull"));
+        ensure!(!events.is_empty(), "it is not");
+        let node = |event: &Event| event.reporting_instance.as_deref() == Some("node-2");
+        ensure!(events.iter().all(node), "by another node: {events:?}");
+        Ok(())
+    });
+    told.unwrap_or_else(|error| panic!("{error:#}: {}", small.log_tail()));
+    watched.kubectl(["delete", "service", "wide"]);
 }
 
 /// Waits for so many Events with a reason about an object; more are too many.

@@ -72,7 +72,11 @@ fn unusable(watched: &Watched) -> [(&'static str, String, &'static [&'static str
             &["answers 401", "cannot watch services", "are the credentials of this agent valid?"],
         ),
         ("nobody", nobody, &["Connection refused", "cannot watch services"]),
-        ("certificate", other, &["certificate", "cannot watch services"]),
+        (
+            "certificate",
+            other,
+            &["invalid peer certificate", "cannot watch services", "is the certificate authority"],
+        ),
     ]
 }
 

@@ -80,7 +80,7 @@ pub enum Error {
         message: String,
     },
     /// A list or watch failed on the way. It is tried again.
-    #[error("cannot {verb} {resource}; trying again")]
+    #[error("cannot {verb} {resource}; trying again{}", way_hint(source))]
     Watch {
         /// What was listed or watched.
         resource: Resource,
@@ -251,6 +251,17 @@ fn hint(code: u16) -> &'static str {
         401 => "; are the credentials of this agent valid?",
         403 => "; its role needs list and watch of it",
         _ => "",
+    }
+}
+
+/// What to do about the way to the API server, where its error tells. TLS is below kube and
+/// hyper, whose errors hold it as a text alone.
+fn way_hint(error: &watcher::Error) -> &'static str {
+    if chain(error).contains("invalid peer certificate") {
+        "; is the certificate authority of the kubeconfig or service account the API server's, \
+         and its address in the certificate?"
+    } else {
+        ""
     }
 }
 
