@@ -107,18 +107,22 @@ const fn kube_proxy_flags(node: u8) -> &'static [Option<&'static str>] {
             None,
             Some("--nodeport-addresses=192.168.50.115/32,fd00:50::73/128"),
             Some("--iptables-localhost-nodeports=false"),
+            Some("--feature-gates=AllowServiceExternalIPs=false"),
         ],
         _ => &[None],
     }
 }
 
 /// The same for the agent. Nothing at a socket is masqueraded, and whoever opens one on the node
-/// is of the node: it has no flags for what node-3 and node-4 are about.
+/// is of the node: it has no flags for what kube-proxy of node-3 and node-4 is
+/// told.
 const fn agent_flags(node: u8) -> &'static [&'static str] {
     match node {
+        4 => &["--guard-cluster-ips=false"],
         5 => &[
             "--nodeport-addresses=192.168.50.115/32,fd00:50::73/128",
             "--localhost-nodeports=false",
+            "--external-ips=false",
         ],
         _ => &[],
     }

@@ -191,7 +191,7 @@ Three columns, one lab each: two nodes as usual and three with other settings, a
 Every line is dialled with TCP and with connected UDP, in IPv4 and in IPv6, unless it says otherwise, often enough to see every pod that may answer.
 
 **Clients**: `pod-N`, a pod of node N; `host-N`, a process of node N; `outside`, a machine beside the nodes. node-1 is in zone-a and node-2 in zone-b. \
-node-3 has no zone, and its kube-proxy no cluster CIDR; node-4's kube-proxy has `--masquerade-all`; node-5 has `--nodeport-addresses` with its second address alone, and no node ports on localhost. \
+node-3 has no zone, and its kube-proxy no cluster CIDR; node-4's kube-proxy has `--masquerade-all`, and its Sluice `--guard-cluster-ips=false`; node-5 serves no external addresses (`--external-ips=false`, gate `AllowServiceExternalIPs`) and has `--nodeport-addresses` with its second address alone, and no node ports on localhost. \
 **Endpoints**: `aN` and `bN`, pods of node N; `host-N`, node N itself. `world` answers for all service addresses where packets go that nobody has translated; `listener` is a process of node-1 that listens on the node port itself. \
 **Dialled**: the Service's ClusterIP, port 80, with its load balancer's addresses `vip-1` and `vip-2` and its external addresses `ext-1` and `ext-2` (the outsider's packets reach those by node-1 and node-2), and node addresses with its node port.
 
