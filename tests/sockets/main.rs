@@ -13,6 +13,7 @@ mod counts;
 mod datagrams;
 mod devices;
 mod neighbours;
+mod node_addresses;
 mod protocols;
 mod ranges;
 mod records;
