@@ -165,6 +165,7 @@ pub(crate) fn address_of(pointer: *mut c_void) -> Option<u64> {
 }
 
 /// Reads the kernel's memory; `None` for an address where there is none.
+#[expect(clippy::cast_possible_truncation, reason = "this target has 64-bit pointers")]
 #[inline(always)]
 pub(crate) fn read<T: Pod>(address: u64) -> Option<T> {
     let from = core::ptr::with_exposed_provenance::<T>(address as usize);
