@@ -42,94 +42,88 @@ fn namespace(socket: *mut c_void, netns_cookie: u64) -> Option<u64> {
     (cookie == netns_cookie).then_some(net)
 }
 
-/// `None` if something cannot be read or has no end.
+/// `None` if something cannot be read or has no end. One loop over devices and addresses
+/// alike: the verifier walks every turn of it, and of two loops every turn of both.
 #[inline(never)]
 fn of_devices(net: u64, ipv6: bool, test: &impl Fn(Addr) -> bool) -> Option<bool> {
     let head = net + offset::<{ offset_of!(Layout, net_devices) }>();
-    let mut at = kernel::read::<u64>(head)?;
+    let mut next_device = kernel::read::<u64>(head)?;
+    let mut rest = Rest { at: 0, end: 0 };
     let mut found = false;
-    for _ in 0..MAX_DEVICES {
-        if at == head {
+    for _ in 0..MAX_STEPS {
+        if rest.at != rest.end {
+            match if ipv6 { rest.take_ipv6()? } else { rest.take_ipv4()? } {
+                Some(address) if !test(address) => return Some(false),
+                Some(_) => found = true,
+                None => {}
+            }
+        } else if next_device != head {
+            let device = next_device - offset::<{ offset_of!(Layout, device_list) }>();
+            rest = addresses(device, ipv6)?;
+            next_device = kernel::read::<u64>(next_device)?;
+        } else {
             return Some(found);
         }
-        let device = at - offset::<{ offset_of!(Layout, device_list) }>();
-        let flags = kernel::read::<u32>(device + offset::<{ offset_of!(Layout, device_flags) }>())?;
-        if flags & (IFF_UP | IFF_LOOPBACK) == IFF_UP {
-            let passed = if ipv6 { of_ipv6(device, test)? } else { of_ipv4(device, test)? };
-            match passed {
-                Passed::None => {}
-                Passed::All => found = true,
-                Passed::NotAll => return Some(false),
-            }
-        }
-        at = kernel::read::<u64>(at)?;
     }
     None
 }
 
-/// How many of a device's addresses passed.
-#[derive(Clone, Copy)]
-enum Passed {
-    /// There is none.
-    None,
-    All,
-    NotAll,
-}
-
+/// The addresses of a device that have not been looked at: from here to there. None if the
+/// device is down or the loopback.
 #[inline(always)]
-fn of_ipv4(device: u64, test: &impl Fn(Addr) -> bool) -> Option<Passed> {
-    let own = pointer::<{ offset_of!(Layout, device_ipv4) }>(device)?;
-    if own == 0 {
-        return Some(Passed::None);
+fn addresses(device: u64, ipv6: bool) -> Option<Rest> {
+    let flags = kernel::read::<u32>(device + offset::<{ offset_of!(Layout, device_flags) }>())?;
+    if flags & (IFF_UP | IFF_LOOPBACK) != IFF_UP {
+        return Some(Rest { at: 0, end: 0 });
     }
-    let mut passed = Passed::None;
-    let mut at = pointer::<{ offset_of!(Layout, ipv4_first) }>(own)?;
-    for _ in 0..MAX_ADDRESSES {
-        if at == 0 {
-            return Some(passed);
+    if !ipv6 {
+        let own = pointer::<{ offset_of!(Layout, device_ipv4) }>(device)?;
+        if own == 0 {
+            return Some(Rest { at: 0, end: 0 });
         }
-        let scope = kernel::read::<u8>(at + offset::<{ offset_of!(Layout, ipv4_scope) }>())?;
-        let address = kernel::read::<u32>(at + offset::<{ offset_of!(Layout, ipv4_address) }>())?;
-        if scope < RT_SCOPE_LINK {
-            if !test(Addr::from_v4(Be32::from_wire(address))) {
-                return Some(Passed::NotAll);
-            }
-            passed = Passed::All;
-        }
-        at = pointer::<{ offset_of!(Layout, ipv4_next) }>(at)?;
+        return Some(Rest { at: pointer::<{ offset_of!(Layout, ipv4_first) }>(own)?, end: 0 });
     }
-    None
-}
-
-#[inline(always)]
-fn of_ipv6(device: u64, test: &impl Fn(Addr) -> bool) -> Option<Passed> {
     let own = pointer::<{ offset_of!(Layout, device_ipv6) }>(device)?;
     let is_known = offset::<{ offset_of!(Layout, device_ipv6) }>() != 0;
     if own == 0 || !is_known {
-        return Some(Passed::None);
+        return Some(Rest { at: 0, end: 0 });
     }
     let head = own + offset::<{ offset_of!(Layout, ipv6_addresses) }>();
-    let mut passed = Passed::None;
-    let mut at = kernel::read::<u64>(head)?;
-    for _ in 0..MAX_ADDRESSES {
-        if at == head {
-            return Some(passed);
-        }
-        let entry = at - offset::<{ offset_of!(Layout, ipv6_list) }>();
+    Some(Rest { at: kernel::read::<u64>(head)?, end: head })
+}
+
+/// What is left of a device's list of addresses of one family.
+struct Rest {
+    /// The next element: an `in_ifaddr`, or an `inet6_ifaddr`'s `if_list`.
+    at: u64,
+    /// Where the list ends: 0, or the list's head.
+    end: u64,
+}
+
+impl Rest {
+    /// The next address, `Some(None)` if it may not be a source beyond its link.
+    #[inline(always)]
+    fn take_ipv4(&mut self) -> Option<Option<Addr>> {
+        let at = self.at;
+        let scope = kernel::read::<u8>(at + offset::<{ offset_of!(Layout, ipv4_scope) }>())?;
+        let address = kernel::read::<u32>(at + offset::<{ offset_of!(Layout, ipv4_address) }>())?;
+        self.at = pointer::<{ offset_of!(Layout, ipv4_next) }>(at)?;
+        Some((scope < RT_SCOPE_LINK).then(|| Addr::from_v4(Be32::from_wire(address))))
+    }
+
+    /// The next address, `Some(None)` if it may not be a source, or not beyond its link.
+    #[inline(always)]
+    fn take_ipv6(&mut self) -> Option<Option<Addr>> {
+        let entry = self.at - offset::<{ offset_of!(Layout, ipv6_list) }>();
         let flags = kernel::read::<u32>(entry + offset::<{ offset_of!(Layout, ipv6_flags) }>())?;
         let address =
             kernel::read::<Addr>(entry + offset::<{ offset_of!(Layout, ipv6_address) }>())?;
+        self.at = kernel::read::<u64>(self.at)?;
         let [first, ..] = address.to_words();
         let is_link_local = first.to_host() >> 22 == LINK_LOCAL;
-        if flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0 && !is_link_local {
-            if !test(address) {
-                return Some(Passed::NotAll);
-            }
-            passed = Passed::All;
-        }
-        at = kernel::read::<u64>(at)?;
+        let is_usable = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0 && !is_link_local;
+        Some(is_usable.then_some(address))
     }
-    None
 }
 
 /// The pointer, or the 64-bit number, in a field whose offset the agent found.
@@ -143,10 +137,8 @@ fn offset<const FIELD: usize>() -> u64 {
     NAMESPACE_LAYOUT.load::<FIELD>()
 }
 
-/// More devices than a pod has.
-const MAX_DEVICES: u32 = 16;
-/// More addresses of a family than a device of a pod has.
-const MAX_ADDRESSES: u32 = 8;
+/// More devices and addresses of a family, together, than a pod has.
+const MAX_STEPS: u32 = 32;
 
 /// `enum net_device_flags` (include/uapi/linux/if.h).
 const IFF_UP: u32 = 1;
