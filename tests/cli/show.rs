@@ -23,6 +23,7 @@ const KEYS: [(&str, &[&str]); 6] = [
             "outside",
             "policy",
             "affinity_secs",
+            "source_ranges",
             "index",
             "id",
         ],
