@@ -104,6 +104,4 @@ pub(super) fn start(
 }
 
 #[cfg(test)]
-mod rights;
-#[cfg(test)]
 mod tests;

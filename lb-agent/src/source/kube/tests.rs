@@ -6,6 +6,8 @@ use kube::client::Body;
 
 use super::*;
 
+mod rights;
+
 #[tokio::test]
 async fn svc_01_svc_08_eps_01_nothing_but_what_is_needed_is_watched() {
     let seen = Arc::new(Mutex::new(BTreeSet::new()));

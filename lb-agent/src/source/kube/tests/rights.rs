@@ -12,7 +12,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::{Resource as _, client::Body};
 use serde_json::Value;
 
-use super::*;
+use super::super::*;
 
 /// Verbs by `resource.group`.
 type Rights = BTreeMap<String, BTreeSet<String>>;
@@ -84,4 +84,4 @@ fn granted() -> Rights {
     rights
 }
 
-const DEPLOYMENT: &str = include_str!("../../../../deploy/sluice.yaml");
+const DEPLOYMENT: &str = include_str!("../../../../../deploy/sluice.yaml");
