@@ -44,7 +44,7 @@ fn explain_tells_what_a_socket_will_see_and_why() {
             (vec![other.as_str()], 3, ["untouched", "NP-07"]),
             (vec!["10.96.0.11:80"], 0, ["refused", "NOEP-01"]),
             (vec!["10.96.0.12:80"], 0, ["no answer", "NOEP-02"]),
-            (vec!["10.96.0.10:81"], 0, ["refused", "CIP-04"]),
+            (vec!["10.96.0.10:81"], 3, ["refused", "CIP-04"]),
             (vec!["192.0.2.1:80"], 3, ["untouched", "SOC-10"]),
         ] {
             let printed = explain(&served, &words);

@@ -52,10 +52,12 @@ fn of_devices(net: u64, ipv6: bool, test: &impl Fn(Addr) -> bool) -> Option<bool
     let mut found = false;
     for _ in 0..MAX_STEPS {
         if rest.at != rest.end {
-            match if ipv6 { rest.take_ipv6()? } else { rest.take_ipv4()? } {
-                Some(address) if !test(address) => return Some(false),
-                Some(_) => found = true,
-                None => {}
+            let (address, is_source) = if ipv6 { rest.take_ipv6()? } else { rest.take_ipv4()? };
+            if is_source {
+                if !test(address) {
+                    return Some(false);
+                }
+                found = true;
             }
         } else if next_device != head {
             let device = next_device - offset::<{ offset_of!(Layout, device_list) }>();
@@ -101,19 +103,19 @@ struct Rest {
 }
 
 impl Rest {
-    /// The next address, `Some(None)` if it may not be a source beyond its link.
+    /// The next address, and whether it may be a source beyond its link.
     #[inline(always)]
-    fn take_ipv4(&mut self) -> Option<Option<Addr>> {
+    fn take_ipv4(&mut self) -> Option<(Addr, bool)> {
         let at = self.at;
         let scope = kernel::read::<u8>(at + offset::<{ offset_of!(Layout, ipv4_scope) }>())?;
         let address = kernel::read::<u32>(at + offset::<{ offset_of!(Layout, ipv4_address) }>())?;
         self.at = pointer::<{ offset_of!(Layout, ipv4_next) }>(at)?;
-        Some((scope < RT_SCOPE_LINK).then(|| Addr::from_v4(Be32::from_wire(address))))
+        Some((Addr::from_v4(Be32::from_wire(address)), scope < RT_SCOPE_LINK))
     }
 
-    /// The next address, `Some(None)` if it may not be a source, or not beyond its link.
+    /// The next address, and whether it may be a source beyond its link.
     #[inline(always)]
-    fn take_ipv6(&mut self) -> Option<Option<Addr>> {
+    fn take_ipv6(&mut self) -> Option<(Addr, bool)> {
         let entry = self.at - offset::<{ offset_of!(Layout, ipv6_list) }>();
         let flags = kernel::read::<u32>(entry + offset::<{ offset_of!(Layout, ipv6_flags) }>())?;
         let address =
@@ -122,7 +124,7 @@ impl Rest {
         let [first, ..] = address.to_words();
         let is_link_local = first.to_host() >> 22 == LINK_LOCAL;
         let is_usable = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0 && !is_link_local;
-        Some(is_usable.then_some(address))
+        Some((address, is_usable))
     }
 }
 
