@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use lb_agent::fnv::fnv1a;
 
 /// One program of the control plane, or the baseline proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,14 +168,12 @@ fn cache_dir() -> Result<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
         .context("neither HOME nor XDG_CACHE_HOME is set: no place to keep built tools")?;
-    let mut hash = FNV_OFFSET;
+    let mut pins = Vec::new();
     for file in ["go.mod", "go.sum"] {
         let path = module_dir().join(file);
-        let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        hash =
-            bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME));
+        pins.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
     }
-    Ok(cache.join("sluice/tools").join(format!("{hash:016x}")))
+    Ok(cache.join("sluice/tools").join(format!("{:016x}", fnv1a(pins))))
 }
 
 /// Where `go.mod` is.
@@ -186,7 +185,3 @@ fn module_dir() -> PathBuf {
 const BUILD_LIMIT: Duration = Duration::from_mins(30);
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(20);
-/// FNV-1a, 64 bits: stable across compilers, unlike the standard hasher.
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-/// The multiplier of FNV-1a, 64 bits.
-const FNV_PRIME: u64 = 0x100_0000_01b3;

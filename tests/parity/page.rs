@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lb_agent::fnv::fnv1a;
 
 use crate::{
     column::Column,
@@ -138,21 +139,18 @@ fn sources_line(sources: &str) -> String {
     format!("<!-- sources {sources} -->")
 }
 
-/// A name for what decides how Services behave, and for the scenarios: FNV-1a over all files.
+/// A name for what decides how Services behave, and for the scenarios: a hash of all files.
 fn sources(root: &Path) -> Result<String> {
     let mut files = Vec::new();
     for place in SOURCES {
         collect(&root.join(place), &mut files)?;
     }
     files.sort();
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut bytes = Vec::new();
     for file in files {
-        let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-        for byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        bytes.extend(fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
     }
-    Ok(format!("{hash:016x}"))
+    Ok(format!("{:016x}", fnv1a(bytes)))
 }
 
 /// All files below a path.

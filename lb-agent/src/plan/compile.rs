@@ -14,12 +14,15 @@ use super::{
     eligible::{Join, Role},
     port::{Frontend, Owner, Port, PortName},
 };
-use crate::model::{
-    Family, ObjectName,
-    node::Node,
-    rules::Rules,
-    service::{Service, ServicePort, TrafficPolicy},
-    slices::Slices,
+use crate::{
+    fnv::fnv1a,
+    model::{
+        Family, ObjectName,
+        node::Node,
+        rules::Rules,
+        service::{Service, ServicePort, TrafficPolicy},
+        slices::Slices,
+    },
 };
 
 /// What the ports of a Service have in common in one family.
@@ -119,9 +122,7 @@ fn text(service: &ObjectName, port: &ServicePort) -> Arc<str> {
     // Writing to a String cannot fail.
     let _ = write!(text, "/{}", port.protocol);
     if text.len() > name::CAPACITY {
-        let hash = text
-            .bytes()
-            .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+        let hash = fnv1a(text.bytes());
         text.truncate(text.floor_char_boundary(name::CAPACITY - HASH_LEN));
         let _ = write!(text, "~{hash:016x}");
     }
@@ -139,10 +140,6 @@ fn plain(name: &str) -> Cow<'_, str> {
 
 /// `~` and 16 hexadecimal digits.
 const HASH_LEN: usize = 17;
-
-/// FNV-1a, 64 bits (draft-eastlake-fnv): the same on every node and in every build.
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
 #[cfg(test)]
 mod tests;

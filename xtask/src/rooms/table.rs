@@ -68,8 +68,8 @@ pub(crate) const ROOMS: &[Room] = &[
         ],
     },
     Room {
-        name: "model",
-        places: &["lb-agent/src/model"],
+        name: "model, fnv",
+        places: &["lb-agent/src/model", "lb-agent/src/fnv"],
         crates: Crates::Only(PURE_CRATES),
         never: PURE_MODEL,
     },

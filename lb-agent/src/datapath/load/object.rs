@@ -19,7 +19,7 @@ use super::{
     links::{HOOKS, Hook},
     pins::{Pins, Stage},
 };
-use crate::datapath::syscall;
+use crate::{datapath::syscall, fnv::fnv1a};
 
 /// A loaded program.
 #[derive(Debug)]
@@ -63,13 +63,8 @@ pub(super) fn build_id(fates: &[Fate], globals: &Globals) -> String {
     let sizes = fates.iter().flat_map(|fate| fate.entries.to_le_bytes());
     let layout: &[u8] = bytemuck::bytes_of(&globals.namespace);
     let named = globals.named().into_iter().flat_map(|(_, value)| value.to_le_bytes());
-    let hash = OBJECT
-        .iter()
-        .copied()
-        .chain(sizes)
-        .chain(named)
-        .chain(layout.iter().copied())
-        .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    let object = OBJECT.iter().copied();
+    let hash = fnv1a(object.chain(sizes).chain(named).chain(layout.iter().copied()));
     format!("{hash:016x}")
 }
 
@@ -138,7 +133,3 @@ fn describe(hook: &'static Hook, fd: OwnedFd) -> Result<Program, LoadError> {
 
 /// The ELF object that build.rs made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
-
-/// FNV-1a, 64 bits.
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;

@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    fnv::fnv1a,
     model::ObjectName,
     source::{
         error::chain,
@@ -266,14 +267,6 @@ impl Budget {
 fn shortened(note: &str) -> String {
     let end = note.floor_char_boundary(MAX_NOTE);
     note.get(..end).unwrap_or_default().to_owned()
-}
-
-/// FNV-1a: the same on every node and in every build, which a name must be.
-/// <http://www.isthe.com/chongo/tech/comp/fnv/>
-fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 /// `reportingController` of every Event.
