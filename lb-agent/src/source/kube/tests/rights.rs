@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The role in deploy/sluice.yaml gives what is asked for here, and nothing else.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
-    sync::Mutex,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use http::{Request, Response};
 use k8s_openapi::api::events::v1::Event;
-use kube::{Resource as _, client::Body};
+use kube::Resource as _;
 use serde_json::Value;
 
-use super::super::*;
+use super::first_requests;
 
 /// Verbs by `resource.group`.
 type Rights = BTreeMap<String, BTreeSet<String>>;
@@ -31,27 +26,8 @@ async fn cfg_08_the_role_of_the_deployment_has_the_rights_that_are_used_and_no_o
 
 /// What is listed and watched: the resources in the paths of the first requests.
 async fn watched() -> Rights {
-    let seen = Arc::new(Mutex::new(Rights::new()));
-    let (sender, _receiver) = mpsc::channel(1);
-    let (told, mut asked) = mpsc::channel(10);
-    let mut tasks = JoinSet::new();
-    let client = |_: Answered| {
-        let (seen, told) = (seen.clone(), told.clone());
-        let server = tower::service_fn(move |request: Request<Body>| {
-            seen.lock().unwrap().insert(resource_of(request.uri().path()), BTreeSet::new());
-            let told = told.clone();
-            async move {
-                told.send(()).await.unwrap();
-                std::future::pending::<Result<Response<Body>, Infallible>>().await
-            }
-        });
-        Ok(Client::new(server, "default"))
-    };
-    start(client, &"n1".into(), &sender, &Reporter::new().0, &mut tasks).unwrap();
-    for _ in 0..tasks.len() {
-        asked.recv().await.unwrap();
-    }
-    std::mem::take(&mut seen.lock().unwrap())
+    let requests = first_requests().await;
+    requests.iter().map(|uri| (resource_of(uri.path()), BTreeSet::new())).collect()
 }
 
 /// `/apis/group/version/resource` or `/api/version/resource`, as `resource.group`.
