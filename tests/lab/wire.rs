@@ -101,6 +101,8 @@ pub struct SurveySpec {
     pub asks: Vec<AskSpec>,
     /// How often each; a survey ends early when one times out, or a few fail.
     pub times: u32,
+    /// Time between two exchanges, milliseconds.
+    pub idle_ms: u64,
 }
 
 /// One exchange of a survey.

@@ -9,6 +9,7 @@
 //! | `node-1` and so on | that node's address, with the node port |
 //! | `own-node` | the address of the node of the client, likewise |
 //! | `node-1-second` | another address of that node's interface |
+//! | `node-1-third` | one that a node has only after a change said so |
 //! | `localhost` | 127.0.0.1 or ::1, with the node port |
 //!
 //! `:PORT` behind a name replaces the port, and `CASE/` before it is another case's. A
@@ -59,11 +60,13 @@ impl Book {
             node => {
                 let node_number = |text: &str| text.parse().ok().filter(|number| *number < 100);
                 let rest = node.strip_prefix("node-").unwrap_or_default();
-                let second = rest.strip_suffix("-second");
-                match (second.and_then(node_number), node_number(rest)) {
-                    (Some(index), _) => second_address(index),
-                    (None, Some(index)) => address::node(index),
-                    (None, None) => bail!("{name} is no address: see tests/parity/address.rs"),
+                let second = rest.strip_suffix("-second").and_then(node_number);
+                let third = rest.strip_suffix("-third").and_then(node_number);
+                match (second, third, node_number(rest)) {
+                    (Some(index), ..) => second_address(index),
+                    (_, Some(index), _) => third_address(index),
+                    (.., Some(index)) => address::node(index),
+                    _ => bail!("{name} is no address: see tests/parity/address.rs"),
                 }
             }
         };
@@ -112,6 +115,12 @@ impl Book {
 /// A second address of a node, beside [`address::node`].
 pub(crate) fn second_address(node: u8) -> (Ipv4Addr, Ipv6Addr) {
     let host = 110 + node;
+    (Ipv4Addr::new(192, 168, 50, host), v6(0x50, 0, host))
+}
+
+/// A third one, which a node has at times.
+pub(crate) fn third_address(node: u8) -> (Ipv4Addr, Ipv6Addr) {
+    let host = 120 + node;
     (Ipv4Addr::new(192, 168, 50, host), v6(0x50, 0, host))
 }
 

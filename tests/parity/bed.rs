@@ -29,7 +29,7 @@ use lab::{
 use serde_json::{Value, json};
 
 use crate::{
-    address::{ranges_behind, second_address},
+    address::{ranges_behind, second_address, third_address},
     topic::{Endpoint, Net},
 };
 
@@ -131,6 +131,26 @@ impl Bed {
         Ok(())
     }
 
+    /// Gives a device of node-1 an address.
+    pub(crate) fn add_to_node(&self, address: IpAddr) -> Result<()> {
+        // Of scope host, or packets that are masqueraded would come from it.
+        let length = if address.is_ipv4() { "32 scope host" } else { "128 nodad" };
+        self.lab.node("node-1")?.ip(&format!("addr add {address}/{length} dev lo"))
+    }
+
+    /// Gives a node its third address of each family, or takes it away.
+    pub(crate) fn third_address(&self, name: &str, is_there: bool) -> Result<()> {
+        let node = self.lab.node(name)?;
+        let (v4, v6) = third_address(node.index);
+        if is_there {
+            node.ip(&format!("addr add {v4}/24 dev eth0"))?;
+            // Deprecated, as the second is.
+            return node.ip(&format!("addr add {v6}/64 dev eth0 nodad preferred_lft 0"));
+        }
+        node.ip(&format!("addr del {v4}/24 dev eth0"))?;
+        node.ip(&format!("addr del {v6}/64 dev eth0"))
+    }
+
     /// The client of that name.
     pub(crate) fn client(&self, name: &str) -> Result<&Client> {
         self.clients.get(name).with_context(|| format!("no client is called {name}"))
@@ -141,9 +161,10 @@ impl Bed {
         let family = if seen.is_ipv4() { Family::V4 } else { Family::V6 };
         let of_node = |node: &Node| {
             let (v4, v6) = second_address(node.index);
+            let (third4, third6) = third_address(node.index);
             let gateway = address::pod_gateway4(node.index);
-            let own = [node.place.v4, v4, gateway].map(IpAddr::from);
-            own.contains(&seen) || [node.place.v6, v6].map(IpAddr::from).contains(&seen)
+            let own = [node.place.v4, v4, third4, gateway].map(IpAddr::from);
+            own.contains(&seen) || [node.place.v6, v6, third6].map(IpAddr::from).contains(&seen)
         };
         match self.lab.nodes().iter().find(|node| of_node(node)) {
             _ if client.place.address(family) == seen => "own".to_owned(),
@@ -192,8 +213,13 @@ impl Servers {
                 conditions.insert(name.to_owned(), value.into());
             }
         }
+        let mut addresses = vec![server.place.address(net.family())];
+        for name in &endpoint.more {
+            let server = self.0.get(name).with_context(|| format!("no server is called {name}"))?;
+            addresses.push(server.place.address(net.family()));
+        }
         let mut listed = json!({
-            "addresses": [server.place.address(net.family())],
+            "addresses": addresses,
             "conditions": conditions,
         });
         if let Value::Object(fields) = &mut listed {

@@ -105,7 +105,9 @@ const fn kube_proxy_flags(node: u8) -> &'static [Option<&'static str>] {
         4 => &[None, Some("--masquerade-all")],
         5 => &[
             None,
-            Some("--nodeport-addresses=192.168.50.115/32,fd00:50::73/128"),
+            Some(
+                "--nodeport-addresses=192.168.50.115/32,fd00:50::73/128,192.168.50.125/32,fd00:50::7d/128",
+            ),
             Some("--iptables-localhost-nodeports=false"),
             Some("--feature-gates=AllowServiceExternalIPs=false"),
         ],
@@ -120,7 +122,7 @@ const fn agent_flags(node: u8) -> &'static [&'static str] {
     match node {
         4 => &["--guard-cluster-ips=false"],
         5 => &[
-            "--nodeport-addresses=192.168.50.115/32,fd00:50::73/128",
+            "--nodeport-addresses=192.168.50.115/32,fd00:50::73/128,192.168.50.125/32,fd00:50::7d/128",
             "--localhost-nodeports=false",
             "--external-ips=false",
         ],

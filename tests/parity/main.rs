@@ -14,6 +14,7 @@
 mod address;
 mod bed;
 mod column;
+mod kept;
 mod measure;
 mod objects;
 mod outcome;

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use crate::{
     address::Book,
     bed::{Bed, Client},
     column::Column,
-    outcome::Outcome,
+    outcome::{Among, Outcome},
     scenario::{Scenario, Standing},
     topic::{Net, Socket},
 };
@@ -32,12 +32,19 @@ pub(crate) struct Seen {
 
 /// One kind of flow of a scenario.
 #[derive(Clone, Debug)]
-struct Flow {
+pub(crate) struct Flow {
     /// Number of its scenario.
-    scenario: usize,
+    pub(crate) scenario: usize,
     net: Net,
     socket: Socket,
     targets: Vec<SocketAddr>,
+}
+
+impl Flow {
+    /// Its exchanges, to be repeated.
+    pub(crate) fn asks(&self) -> impl Iterator<Item = AskSpec> {
+        self.targets.iter().map(|target| ask(self.socket, *target))
+    }
 }
 
 /// Waits until the tables are in force: until one scenario of every client holds that is served.
@@ -55,8 +62,7 @@ pub(crate) fn await_force(
 ) -> Result<()> {
     let mut first: BTreeMap<&str, &Scenario> = BTreeMap::new();
     let served = scenarios.iter().filter(|scenario| {
-        scenario.standing(column) == Standing::Holds
-            && matches!(scenario.expected(column), Outcome::Served { .. })
+        scenario.standing(column) == Standing::Holds && scenario.expected(column).is_served()
     });
     for scenario in served {
         first.entry(&scenario.from).or_insert(scenario);
@@ -106,7 +112,15 @@ fn holds(seen: Option<&Seen>) -> bool {
 }
 
 /// The flows of the scenarios of these numbers.
-fn flows(bed: &Bed, book: &Book, scenarios: &[Scenario], open: &[usize]) -> Result<Vec<Flow>> {
+///
+/// # Errors
+/// When a name means nothing.
+pub(crate) fn flows(
+    bed: &Bed,
+    book: &Book,
+    scenarios: &[Scenario],
+    open: &[usize],
+) -> Result<Vec<Flow>> {
     let mut flows = Vec::new();
     for (index, scenario) in open.iter().filter_map(|index| Some((*index, scenarios.get(*index)?)))
     {
@@ -175,9 +189,12 @@ fn survey<'a>(
     let mut outcomes = Vec::new();
     for flows in flows.chunks(FLOWS_AT_ONCE) {
         let specs = flows.iter().filter_map(|flow| {
-            let expected = scenarios.get(flow.scenario)?.expected(column);
-            let asks = flow.targets.iter().map(|target| ask(flow.socket, *target));
-            Some(SurveySpec { asks: asks.collect(), times: expected.exchanges() })
+            let scenario = scenarios.get(flow.scenario)?;
+            Some(SurveySpec {
+                asks: flow.asks().collect(),
+                times: scenario.expected(column).exchanges(),
+                idle_ms: scenario.row.idle_ms,
+            })
         });
         let attempts = client.driver.survey(specs.collect())?;
         let met = flows.iter().zip(attempts);
@@ -188,10 +205,16 @@ fn survey<'a>(
 
 /// One exchange.
 fn ask(socket: Socket, to: SocketAddr) -> AskSpec {
+    let mapped = || match to.ip() {
+        IpAddr::V4(ip) => SocketAddr::from((ip.to_ipv6_mapped(), to.port())),
+        IpAddr::V6(_) => to,
+    };
     let mut ask = match socket {
         Socket::Tcp => AskSpec::tcp(to),
         Socket::Udp => AskSpec::udp(to),
         Socket::SendTo => AskSpec::udp_unconnected(to),
+        Socket::TcpMapped => AskSpec::tcp(mapped()),
+        Socket::UdpMapped => AskSpec::udp(mapped()),
     };
     ask.socket.timeout_ms = SILENCE_MS;
     ask
@@ -206,7 +229,7 @@ fn outcome(bed: &Bed, client: &Client, attempts: &[Attempt]) -> Outcome {
         match &attempt.outcome {
             Ok(echo) => {
                 pods.insert(echo.pod.clone());
-                sees.insert(bed.sees(client, echo.client.ip()));
+                sees.insert(bed.sees(client, echo.client.ip().to_canonical()));
             }
             Err(error) => {
                 met.insert(failure(error, attempt.elapsed_ms));
@@ -214,7 +237,7 @@ fn outcome(bed: &Bed, client: &Client, attempts: &[Attempt]) -> Outcome {
         }
     }
     if !pods.is_empty() {
-        let served = Outcome::Served { pods, sees, sticky: false };
+        let served = Outcome::Served { pods, sees, among: Among::All };
         met.insert(served);
     }
     match met.pop_first() {

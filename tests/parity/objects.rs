@@ -64,6 +64,7 @@ impl Listed {
                 slice: 0,
                 port: None,
                 families: None,
+                more: Vec::new(),
             },
         }
     }
@@ -90,6 +91,7 @@ impl Objects {
             slice_ports: change.slice_ports.clone().or_else(|| self.slice_ports.clone()),
             slice_labels: Some(merged(self.slice_labels.as_ref(), change.slice_labels.as_ref())),
             listener: self.listener,
+            on_node: self.on_node.clone(),
         }
     }
 

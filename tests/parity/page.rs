@@ -107,8 +107,9 @@ fn write_row(page: &mut String, scenario: &Scenario) -> Result<()> {
     };
     let only = limits(scenario);
     let (about, from, dial) = (&scenario.row.about, &scenario.from, &scenario.dial);
+    let kept = if scenario.row.kept { "goes on through all changes" } else { "" };
     let notes: Vec<_> =
-        [only.as_str(), about, &why].into_iter().filter(|text| !text.is_empty()).collect();
+        [only.as_str(), about, kept, &why].into_iter().filter(|text| !text.is_empty()).collect();
     writeln!(
         page,
         "| {} | {from} | {dial} | {ours} | {nftables} | {iptables} | {} |",
@@ -124,12 +125,14 @@ fn limits(scenario: &Scenario) -> String {
     if let [net] = scenario.nets.as_slice() {
         only.push(net.name());
     }
-    if let [socket] = scenario.sockets.as_slice() {
-        only.push(match socket {
+    if scenario.sockets != [Socket::Tcp, Socket::Udp] {
+        only.extend(scenario.sockets.iter().map(|socket| match socket {
             Socket::Tcp => "TCP",
             Socket::Udp => "UDP",
             Socket::SendTo => "UDP, sendto",
-        });
+            Socket::TcpMapped => "TCP by `::ffff:`",
+            Socket::UdpMapped => "UDP by `::ffff:`",
+        }));
     }
     only.join(" ")
 }
@@ -189,12 +192,14 @@ Three columns, one lab each: two nodes as usual and three with other settings, a
 Every line is dialled with TCP and with connected UDP, in IPv4 and in IPv6, unless it says otherwise, often enough to see every pod that may answer.
 
 **Clients**: `pod-N`, a pod of node N; `host-N`, a process of node N; `outside`, a machine beside the nodes. node-1 is in zone-a and node-2 in zone-b. \
-node-3 has no zone, and its kube-proxy no cluster CIDR; node-4's kube-proxy has `--masquerade-all`, and its Sluice `--guard-cluster-ips=false`; node-5 serves no external addresses (`--external-ips=false`, gate `AllowServiceExternalIPs`) and has `--nodeport-addresses` with its second address alone, and no node ports on localhost. \
+node-3 has no zone, and its kube-proxy no cluster CIDR; node-4's kube-proxy has `--masquerade-all`, and its Sluice `--guard-cluster-ips=false`; node-5 serves no external addresses (`--external-ips=false`, gate `AllowServiceExternalIPs`) and has `--nodeport-addresses` with its second address and a third, which it has at times, and no node ports on localhost. \
 **Endpoints**: `aN` and `bN`, pods of node N; `host-N`, node N itself. `world` answers for all service addresses where packets go that nobody has translated; `listener` is a process of node-1 that listens on the node port itself. \
 **Dialled**: the Service's ClusterIP, port 80, with its load balancer's addresses `vip-1` and `vip-2` and its external addresses `ext-1` and `ext-2` (the outsider's packets reach those by node-1 and node-2), and node addresses with its node port.
 
 **Outcomes**: `refused`; `silent`, no answer of any kind (a host process whose own node drops its datagram is told EPERM); `timed out`, the same error without the wait; `reset`; or the pods that answer, and whom they see: \
-`own`, the client's own address (a host process's is any of its node), or `node`, an address of a node. `not permitted` is EPERM. `one of` pods: the same one every time. ≠ marks a difference, and leads to its reason.
+`own`, the client's own address (a host process's is any of its node), or `node`, an address of a node. `not permitted` is EPERM. `one of` pods: the same one every time; `some of` pods: not always the same one. A line that `goes on through all changes` made a connection that answers to the end of its case. ≠ marks a difference, and leads to its reason.
+
+SCTP is not dialled: the kernel of the machine that writes this page has none (`CONFIG_IP_SCTP`), and at a socket Sluice does not balance it ([SOC-12](deviations.md)).
 ";
 
 #[cfg(test)]

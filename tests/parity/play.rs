@@ -15,6 +15,7 @@ use crate::{
     address::Book,
     bed::Bed,
     column::{Column, Running},
+    kept::Kept,
     measure::{self, Seen},
     objects::Wanted,
     scenario::{Scenario, Standing},
@@ -57,6 +58,7 @@ pub(crate) fn play(column: Column, topics: &[Topic], scenarios: &[Scenario]) -> 
     say(column, started, "every node has its proxy");
     let steps = cases.iter().map(|case| case.then.len()).max().unwrap_or(0);
     let mut wrong = 0;
+    let mut kept = Kept::default();
     for step in 0..=steps {
         if step > 0 {
             playing.iter_mut().try_for_each(|case| case.change(&bed, &book, step))?;
@@ -78,11 +80,12 @@ pub(crate) fn play(column: Column, topics: &[Topic], scenarios: &[Scenario]) -> 
             started,
             &format!("step {step}: {} scenarios, {} wrong", now.len(), lines.len()),
         );
-        for line in &lines {
-            println!("{line}");
-        }
-        wrong += lines.len();
+        wrong += told(&lines);
+        kept.begin(&bed, &book, &now, column)?;
     }
+    let broken = kept.end(&bed, column)?;
+    say(column, started, &format!("{} connections were kept", kept.len() - broken.len()));
+    wrong += told(&broken);
     if wrong > 0 {
         let tails = running.first_mut().map(Running::tail);
         println!("{}", tails.unwrap_or_default());
@@ -98,6 +101,11 @@ fn begin<'a>(bed: &mut Bed, book: &Book, cases: &[&'a Case]) -> Result<Vec<Playi
         let wanted = wanted.with_context(|| format!("case {}", case.name))?;
         if case.objects.listener {
             bed.listen(book.node_port(&case.name)?)?;
+        }
+        for name in &case.objects.on_node {
+            for net in case.objects.nets() {
+                bed.add_to_node(book.address(&case.name, name, net.family())?)?;
+            }
         }
         playing.push(Playing { case, objects: case.objects.clone(), held: Some(wanted) });
     }
@@ -118,6 +126,10 @@ impl Playing<'_> {
         let Some(change) = self.case.then.get(step - 1) else { return Ok(()) };
         let name = &self.case.name;
         let api = bed.cluster.api();
+        for (node, is_there) in &change.third_address {
+            bed.third_address(node, *is_there)?;
+            bed.stir()?;
+        }
         for (node, labels) in &change.node_labels {
             let labels = json!({ "metadata": { "labels": labels } });
             api.merge::<NodeObject>(None, node, &labels)?;
@@ -174,6 +186,14 @@ fn fault(column: Column, scenario: &Scenario, seen: &Seen) -> Option<String> {
         Standing::Missing => "missing",
     };
     Some(format!("{scenario}\n    {name}: holds now: write `rules` instead of `{key}`"))
+}
+
+/// Prints what is wrong; how much that is.
+fn told(lines: &[String]) -> usize {
+    for line in lines {
+        println!("{line}");
+    }
+    lines.len()
 }
 
 /// A line of progress.

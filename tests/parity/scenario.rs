@@ -158,6 +158,10 @@ fn check(
         scenario.differs() != row.because.is_empty(),
         "{scenario}: a difference has a reason in `because`, and nothing else has one"
     );
+    ensure!(
+        !row.kept || Column::ALL.iter().all(|column| scenario.expected(*column).is_served()),
+        "{scenario}: a connection that nobody answers cannot be kept"
+    );
     if let Some(id) = row.because.iter().find(|id| !deviations.contains(*id)) {
         bail!("{scenario}: docs/deviations.md has no line on {id}");
     }

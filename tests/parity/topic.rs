@@ -64,6 +64,9 @@ pub(crate) struct Objects {
     /// Processes of node-1 that listen on the Service's node port.
     #[serde(default)]
     pub(crate) listener: bool,
+    /// Names of addresses that a device of node-1 has as well.
+    #[serde(default)]
+    pub(crate) on_node: Vec<String>,
 }
 
 /// An address family.
@@ -129,6 +132,9 @@ pub(crate) struct Endpoint {
     pub(crate) port: Option<u16>,
     /// Families in which it is listed; those of the Service unless said.
     pub(crate) families: Option<Vec<Net>>,
+    /// Servers whose addresses follow the first in the same endpoint.
+    #[serde(default)]
+    pub(crate) more: Vec<String>,
 }
 
 /// Who meets what.
@@ -152,6 +158,12 @@ pub(crate) struct Row {
     pub(crate) families: Option<Vec<Net>>,
     /// Kinds of socket: TCP and connected UDP unless said.
     pub(crate) sockets: Option<Vec<Socket>>,
+    /// Milliseconds that a client is idle between two exchanges; none unless said.
+    #[serde(default)]
+    pub(crate) idle_ms: u64,
+    /// Whether a connection that is made now goes on answering through all later changes.
+    #[serde(default)]
+    pub(crate) kept: bool,
     /// What they meet.
     pub(crate) expect: Outcome,
     /// What they meet with kube-proxy, where that differs.
@@ -180,6 +192,12 @@ pub(crate) enum Socket {
     /// UDP, each datagram with its destination.
     #[serde(rename = "UDP-sendto")]
     SendTo,
+    /// TCP of an IPv6 socket that dials an IPv4 address as `::ffff:a.b.c.d`.
+    #[serde(rename = "TCP-mapped")]
+    TcpMapped,
+    /// UDP, connected, likewise.
+    #[serde(rename = "UDP-mapped")]
+    UdpMapped,
 }
 
 /// A change, and what holds after it.
@@ -194,6 +212,10 @@ pub(crate) struct Step {
     /// Removes the Service and its slices instead.
     #[serde(default)]
     pub(crate) delete: bool,
+    /// Nodes that get the address `node-N-third` (true) or lose it; then every proxy
+    /// evaluates everything again.
+    #[serde(default)]
+    pub(crate) third_address: BTreeMap<String, bool>,
     /// Labels of nodes, by node; null takes one away.
     #[serde(default)]
     pub(crate) node_labels: BTreeMap<String, Map<String, Value>>,

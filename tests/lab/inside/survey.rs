@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::exchange;
@@ -41,6 +41,9 @@ fn survey(spec: &SurveySpec) -> Vec<Attempt> {
     let mut attempts: Vec<Attempt> = Vec::new();
     for _ in 0..spec.times {
         for ask in &spec.asks {
+            if !attempts.is_empty() {
+                thread::sleep(Duration::from_millis(spec.idle_ms));
+            }
             let attempt = attempt(ask);
             let timed_out = attempt.outcome.as_ref().is_err_and(|error| error.name == "ETIMEDOUT");
             attempts.push(attempt);
