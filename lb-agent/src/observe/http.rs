@@ -55,28 +55,6 @@ pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener
     TcpListener::bind(address).await.map_err(|source| BindError { flag, address, source })
 }
 
-/// Serves `/healthz`, `/livez` and `/readyz` until cancelled (HLZ-01, HLZ-05).
-pub async fn serve_health(listener: TcpListener, pages: HealthPages, stop: CancellationToken) {
-    let router = Router::new()
-        .route("/healthz", get(async |State(pages): State<HealthPages>| pages.healthz()))
-        .route(LIVEZ, get(async |State(pages): State<HealthPages>| pages.livez()))
-        .route(READYZ, get(async |State(pages): State<HealthPages>| json(pages.health.readyz())))
-        .with_state(pages);
-    serve(listener, router, stop).await;
-}
-
-/// Serves what kube-proxy serves on its metrics address, until cancelled.
-pub async fn serve_metrics(listener: TcpListener, pages: MetricsPages, stop: CancellationToken) {
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/metrics/slis", get(slis))
-        .route("/healthz", get(ping))
-        .route("/proxyMode", get(async || plain(PROXY_MODE)))
-        .route("/configz", get(configz))
-        .with_state(pages);
-    serve(listener, router, stop).await;
-}
-
 /// Serves until cancelled; connections that are idle then are closed.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
@@ -97,6 +75,15 @@ pub fn json((good, body): (bool, String)) -> Response<Body> {
 }
 
 impl HealthPages {
+    /// Answers `/healthz`, `/livez` and `/readyz` (HLZ-01, HLZ-05).
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/healthz", get(async |State(pages): State<Self>| pages.healthz()))
+            .route(LIVEZ, get(async |State(pages): State<Self>| pages.livez()))
+            .route(READYZ, get(async |State(pages): State<Self>| json(pages.health.readyz())))
+            .with_state(self)
+    }
+
     fn healthz(&self) -> Response<Body> {
         let answer = self.health.healthz();
         self.metrics.answered_healthz(answer.0);
@@ -107,6 +94,19 @@ impl HealthPages {
         let answer = self.health.livez();
         self.metrics.answered_livez(answer.0);
         json(answer)
+    }
+}
+
+impl MetricsPages {
+    /// Answers what kube-proxy answers on its metrics address.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/metrics/slis", get(slis))
+            .route("/healthz", get(ping))
+            .route("/proxyMode", get(async || plain(PROXY_MODE)))
+            .route("/configz", get(configz))
+            .with_state(self)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::{net::TcpListener, sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -49,36 +50,17 @@ pub(super) async fn start(
 ) -> Result<TaskTracker, BindError> {
     let Sources { health, metrics, configz, checks, finder, unrestricted, events } = sources;
     let tasks = TaskTracker::new();
-    if let BindAddress(Some(address)) = binds.healthz {
-        let place = Place {
-            flag: "--healthz-bind-address",
-            reason: "FailedToStartProxierHealthcheck",
-            address,
-            hard_fail: binds.hard_fail,
-        };
-        let bound = place.bind(&events).await?;
+    let place = |flag, reason, BindAddress(address)| {
+        address.map(|address| Place { flag, reason, address, hard_fail: binds.hard_fail })
+    };
+    let unhealthy = "FailedToStartProxierHealthcheck";
+    if let Some(place) = place("--healthz-bind-address", unhealthy, binds.healthz) {
         let pages = HealthPages { health: health.clone(), metrics: metrics.proxy.clone() };
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            if let Some(listener) = place.wait(bound, &stop).await {
-                http::serve_health(listener, pages, stop).await;
-            }
-        });
+        place.serve(pages.router(), &events, &tasks, stop).await?;
     }
-    if let BindAddress(Some(address)) = binds.metrics {
-        let place = Place {
-            flag: "--metrics-bind-address",
-            reason: "FailedToStartMetricServer",
-            address,
-            hard_fail: binds.hard_fail,
-        };
-        let bound = place.bind(&events).await?;
-        let (pages, stop) = (MetricsPages { metrics, configz }, stop.clone());
-        tasks.spawn(async move {
-            if let Some(listener) = place.wait(bound, &stop).await {
-                http::serve_metrics(listener, pages, stop).await;
-            }
-        });
+    let unmeasured = "FailedToStartMetricServer";
+    if let Some(place) = place("--metrics-bind-address", unmeasured, binds.metrics) {
+        place.serve(MetricsPages { metrics, configz }.router(), &events, &tasks, stop).await?;
     }
     tasks.spawn(ServiceHealth::new(checks, health, unrestricted, finder).run(stop.clone()));
     tasks.close();
@@ -96,6 +78,24 @@ struct Place {
 }
 
 impl Place {
+    /// Serves here, on a task of its own, as soon as the address can be bound.
+    async fn serve(
+        self,
+        router: Router,
+        events: &Events,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<(), BindError> {
+        let bound = self.bind(events).await?;
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            if let Some(listener) = self.wait(bound, &stop).await {
+                http::serve(listener, router, stop).await;
+            }
+        });
+        Ok(())
+    }
+
     /// The first try. Nothing if the address is taken and that is not fatal.
     async fn bind(&self, events: &Events) -> Result<Option<TcpListener>, BindError> {
         let error = match http::bind(self.flag, self.address).await {
