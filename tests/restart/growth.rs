@@ -94,13 +94,12 @@ fn await_growth(served: &Served, maps: &[(&str, f64)]) {
 #[test]
 fn maps_that_grow_under_traffic_cost_nothing() {
     need_lab!();
-    let served = Served::start().unwrap();
-    upgrade::expose(&served);
+    let served = upgrade::far_and_near();
     let root = served.node().unwrap().bpf_root.clone();
     let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
     let ask = AskSpec::tcp(vip(Family::V6, 10));
     let hold = driver.hold(HoldSpec { ask, connections: 10, every_ms: 20 }).unwrap();
-    let traffic = Traffic::start(&driver);
+    let traffic = Traffic::start(&served);
     let sizes = ["SERVICES", "SLOTS", "BACKENDS"].map(|map| (map, capacity(&served.agent, map)));
     let maps: BTreeSet<_> = pins::ids(&root, "map", "maps").into_iter().collect();
     let programs = pins::ids(&root, "prog", "programs");

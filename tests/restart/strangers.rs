@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf, process::Command};
 use lab::{
     agent::Agent,
     need_lab,
-    served::{Served, vip},
+    served::vip,
     wire::{AskSpec, Family, Kind},
 };
 use lb_common::maps::LAYOUT_VERSION;
@@ -117,8 +117,7 @@ const DAMAGES: [(&str, Damage, &[&str], bool); 9] = [
 #[test]
 fn pins_that_are_not_ours_to_use_are_rebuilt_beside_while_all_goes_on() {
     need_lab!();
-    let mut served = Served::start().unwrap();
-    upgrade::expose(&served);
+    let mut served = upgrade::far_and_near();
     let node = served.node().unwrap().clone();
     let layout = Pins(node.bpf_root.join(format!("v{LAYOUT_VERSION}")));
     let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();

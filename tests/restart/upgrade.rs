@@ -20,16 +20,18 @@ use lab::{
 };
 
 /// Requests and held connections that run while something happens.
-pub(crate) struct Traffic<'a> {
-    driver: &'a Driver,
+pub(crate) struct Traffic {
+    driver: Driver,
     loads: Vec<(Task, Vec<&'static str>)>,
     holds: Vec<Task>,
 }
 
-impl<'a> Traffic<'a> {
+impl Traffic {
     /// 500 requests a second to Service 10, served by pod-2-1 and pod-2-2, and
-    /// 100 to Service 11, served by pod-1-2; held connections to both.
-    pub(crate) fn start(driver: &'a Driver) -> Self {
+    /// 100 to Service 11, served by pod-1-2; held connections to both. All from
+    /// pod-1-1.
+    pub(crate) fn start(served: &Served) -> Self {
+        let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
         let far = vec!["pod-2-1", "pod-2-2"];
         let near = vec!["pod-1-2"];
         let asks = [
@@ -38,14 +40,14 @@ impl<'a> Traffic<'a> {
             (AskSpec::udp_unconnected(vip(Family::V4, 10)), 125, far),
             (AskSpec::tcp(vip(Family::V6, 11)), 100, near),
         ];
-        let mut traffic = Self { driver, loads: Vec::new(), holds: Vec::new() };
+        let (mut loads, mut holds) = (Vec::new(), Vec::new());
         for (ask, rate, pods) in asks {
             let hold = HoldSpec { ask: ask.clone(), connections: 5, every_ms: 50 };
-            traffic.holds.push(driver.hold(hold).unwrap());
+            holds.push(driver.hold(hold).unwrap());
             let spec = LoadSpec { workers: 4, ..LoadSpec::paced(ask, rate, LIMIT_MS) };
-            traffic.loads.push((driver.load(spec).unwrap(), pods));
+            loads.push((driver.load(spec).unwrap(), pods));
         }
-        traffic
+        Self { driver, loads, holds }
     }
 
     /// Ends it: nothing failed, nothing went to another Service's pod, and no
@@ -75,11 +77,9 @@ impl<'a> Traffic<'a> {
 #[test]
 fn syn_01_killing_and_restarting_the_agent_costs_no_connection() {
     need_lab!();
-    let mut served = Served::start().unwrap();
-    expose(&served);
+    let mut served = far_and_near();
     let node = served.node().unwrap().clone();
-    let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
-    let traffic = Traffic::start(&driver);
+    let traffic = Traffic::start(&served);
     for round in 0..6 {
         if round % 2 == 0 { served.agent.kill() } else { served.agent.stop() }.unwrap();
         // The kernel serves alone for a while.
@@ -96,16 +96,11 @@ fn syn_01_killing_and_restarting_the_agent_costs_no_connection() {
 #[test]
 fn another_build_of_the_programs_takes_over_without_a_window() {
     need_lab!();
-    let mut served = Served::start().unwrap();
-    expose(&served);
+    let mut served = far_and_near();
     let node = served.node().unwrap().clone();
-    let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
-    let traffic = Traffic::start(&driver);
+    let traffic = Traffic::start(&served);
     let ids = |agent: &Agent| -> Vec<u32> {
         agent.programs().unwrap().iter().map(|program| program.id).collect()
-    };
-    let links = |agent: &Agent| -> Vec<Option<u32>> {
-        agent.programs().unwrap().iter().map(|program| program.link).collect()
     };
     let (mut programs, attached) = (ids(&served.agent), links(&served.agent));
     let original = place::binary("lb-agent", "LB_AGENT").unwrap();
@@ -133,14 +128,9 @@ fn a_tracing_build_takes_over_and_gives_back_without_a_window() {
         println!("SKIP LB_AGENT_TRACING names no agent: cargo xtask test builds it");
         return;
     };
-    let mut served = Served::start().unwrap();
-    expose(&served);
+    let mut served = far_and_near();
     let node = served.node().unwrap().clone();
-    let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
-    let traffic = Traffic::start(&driver);
-    let links = |agent: &Agent| -> Vec<Option<u32>> {
-        agent.programs().unwrap().iter().map(|program| program.link).collect()
-    };
+    let traffic = Traffic::start(&served);
     let attached = links(&served.agent);
     for round in 0..2 {
         if round == 0 { served.agent.stop() } else { served.agent.kill() }.unwrap();
@@ -169,8 +159,7 @@ fn a_tracing_build_takes_over_and_gives_back_without_a_window() {
 #[test]
 fn another_layout_of_the_maps_takes_over_without_a_window() {
     need_lab!();
-    let mut served = Served::start().unwrap();
-    expose(&served);
+    let mut served = far_and_near();
     let node = served.node().unwrap().clone();
     let driver = served.lab.pod("pod-1-1").unwrap().driver().unwrap();
     let spec = |ask, rate| LoadSpec { workers: 4, ..LoadSpec::paced(ask, rate, LIMIT_MS) };
@@ -195,11 +184,18 @@ fn another_layout_of_the_maps_takes_over_without_a_window() {
     served.await_idle().unwrap();
 }
 
-/// Service 10 on the far pods, Service 11 on a near one.
-pub(crate) fn expose(served: &Served) {
+/// A lab with Service 10 on the far pods, Service 11 on a near one.
+pub(crate) fn far_and_near() -> Served {
+    let served = Served::start().unwrap();
     let pods = served.lab.pods();
     served.expose("far", 10, &pods[2..]).unwrap();
     served.expose("near", 11, &pods[1..2]).unwrap();
+    served
+}
+
+/// The links that hold the programs.
+fn links(agent: &Agent) -> Vec<Option<u32>> {
+    agent.programs().unwrap().iter().map(|program| program.link).collect()
 }
 
 /// A copy of the agent whose kernel object differs: a byte that ELF reserves is
