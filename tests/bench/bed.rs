@@ -11,13 +11,21 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Service;
-use lab::{Lab, cluster::Cluster, node::Node, objects::NAMESPACE, pod::Pod, process::Process};
+use lab::{
+    Lab,
+    cluster::Cluster,
+    node::Node,
+    objects::NAMESPACE,
+    pod::Pod,
+    process::Process,
+    proxy::{Proxy, Running},
+};
 
 use crate::{
     bulk::{Exposed, MANY_PODS},
     machine::Memory,
     probe::{self, PORT, Probe, Task},
-    proxy::{Proxy, Running, START_LIMIT},
+    proxy::{self, START_LIMIT},
     rounds::{Scale, say},
 };
 
@@ -92,7 +100,7 @@ impl Bed {
             let own = column.own();
             cluster.api().create_all(vec![own.service()])?;
             cluster.api().create_all(vec![own.slice()])?;
-            column.running = Some(proxy.spawn(&column.node, cluster, &column.memory)?);
+            column.running = Some(proxy::spawn(proxy, &column.node, cluster, &column.memory)?);
             column.await_service(own.frontend())?;
             column.running = None;
             cluster.api().delete::<Service>(Some(NAMESPACE), &own.name, None)?;

@@ -5,14 +5,14 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use lab::wait::monotonic_ns;
+use lab::{proxy::Proxy, wait::monotonic_ns};
 
 use crate::{
     bed::{Bed, Column},
     bulk::Exposed,
     machine::Held,
     probe::Task,
-    proxy::{Proxy, START_LIMIT},
+    proxy::{self, START_LIMIT},
     report::{Line, Section},
     rounds::say,
 };
@@ -39,7 +39,7 @@ pub(crate) fn run(bed: &mut Bed) -> Result<Section> {
         let proxy = column.proxy.context("a column with Services has a proxy")?;
         say(&format!("cold start of {}", proxy.name()));
         let started_ns = monotonic_ns();
-        column.running = Some(proxy.spawn(&column.node, cluster, &column.memory)?);
+        column.running = Some(proxy::spawn(proxy, &column.node, cluster, &column.memory)?);
         let start = measure(column, proxy, &frontends, started_ns);
         let running = column.running.as_mut().context("just started")?;
         starts.push(start.with_context(|| running.tail())?);

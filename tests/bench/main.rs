@@ -28,6 +28,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use lab::proxy::Proxy;
 
 use crate::{
     bed::Bed,
@@ -47,7 +48,7 @@ struct Args {
     only: Vec<Part>,
     /// Leave out these proxies
     #[arg(long, value_enum, value_delimiter = ',')]
-    without: Vec<proxy::Proxy>,
+    without: Vec<Proxy>,
     /// Where to write the report, instead of docs/benchmarks.md
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,

@@ -5,13 +5,13 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, Result};
-use lab::{cluster::Cluster, wait::monotonic_ns};
+use lab::{cluster::Cluster, proxy::Proxy, wait::monotonic_ns};
 
 use crate::{
     bed::{Bed, Column},
     bulk::Exposed,
     probe::Task,
-    proxy::{Proxy, START_LIMIT},
+    proxy::START_LIMIT,
     report::{Line, Section},
     rounds::say,
     stats::percentile,

@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use lab::proxy::Proxy;
 
 use crate::{
     bed::{Bed, Column},
     probe::Task,
-    proxy::Proxy,
     report::{Row, Section},
     rounds::{order, say},
     stats::Quartiles,

@@ -46,7 +46,8 @@
 //! | [`agent`], [`shown`] | `lb-agent` on a node, and what it shows |
 //! | [`served`] | a lab with an agent on manifests, ready to be dialled |
 //! | [`manifests`], [`objects`] | the objects it reads from files |
-//! | [`cluster`], [`kube_proxy`] | a real control plane in the lab, and the proxy to compare with |
+//! | [`cluster`] | a real control plane in the lab |
+//! | [`proxy`], [`kube_proxy`] | what balances on a node, and what to compare it with |
 //! | [`tools`] | etcd, kube-apiserver and friends, built once from `tests/tools` |
 
 pub mod address;
@@ -69,6 +70,7 @@ pub mod objects;
 pub mod place;
 pub mod pod;
 pub mod process;
+pub mod proxy;
 pub mod served;
 pub mod server;
 pub mod shown;

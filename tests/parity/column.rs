@@ -4,98 +4,41 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::ValueEnum;
-use lab::{
-    agent::{Agent, AgentSpec},
-    cluster::User,
-    kube_proxy::{KubeProxy, ProxyMode},
-    node::Node,
-};
+pub(crate) use lab::proxy::{Proxy as Column, Running};
+use lab::{cluster::User, kube_proxy::KubeProxy, node::Node};
 
 use crate::bed::Bed;
 
-/// What serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(crate) enum Column {
-    /// lb-agent.
-    Sluice,
-    /// kube-proxy in nftables mode.
-    Nftables,
-    /// kube-proxy in iptables mode.
-    Iptables,
-}
-
-/// What runs on one node. Dropping it kills the process.
-#[derive(Debug)]
-pub(crate) enum Running {
-    /// lb-agent.
-    Sluice(Agent),
-    /// kube-proxy.
-    KubeProxy(KubeProxy),
-}
-
-impl Column {
-    /// All.
-    pub(crate) const ALL: [Self; 3] = [Self::Sluice, Self::Nftables, Self::Iptables];
-
-    /// What the page calls it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Sluice => "Sluice",
-            Self::Nftables => "kube-proxy nftables",
-            Self::Iptables => "kube-proxy iptables",
-        }
-    }
-
-    /// How long a change may take to be in force. kube-proxy gathers changes for a second.
-    pub(crate) const fn patience(self) -> Duration {
-        match self {
-            Self::Sluice => Duration::from_secs(5),
-            Self::Nftables | Self::Iptables => Duration::from_secs(12),
-        }
-    }
-
-    /// Starts it on every node and waits until each says that it is healthy.
-    pub(crate) fn start(self, bed: &Bed) -> Result<Vec<Running>> {
-        let nodes = bed.lab.nodes().iter();
-        let mut running =
-            nodes.map(|node| self.spawn(bed, node)).collect::<Result<Vec<Running>>>()?;
-        for proxy in &mut running {
-            match proxy {
-                Running::Sluice(agent) => agent.wait_ready(START_LIMIT)?,
-                Running::KubeProxy(proxy) => proxy.wait_healthy(START_LIMIT)?,
-            }
-        }
-        Ok(running)
-    }
-
-    /// Starts it on one.
-    fn spawn(self, bed: &Bed, node: &Node) -> Result<Running> {
-        let kubeconfig = bed.cluster.kubeconfig(User::Admin);
-        let mode = match self {
-            Self::Sluice => {
-                let spec = AgentSpec::kubeconfig(&kubeconfig);
-                let spec = agent_flags(node.index).iter().fold(spec, AgentSpec::arg);
-                return Ok(Running::Sluice(Agent::spawn(node, &spec)?));
-            }
-            Self::Nftables => ProxyMode::Nftables,
-            Self::Iptables => ProxyMode::Iptables,
-        };
-        let cluster_cidr = KubeProxy::cluster_cidr();
-        let flags: Vec<_> =
-            kube_proxy_flags(node.index).iter().map(|flag| flag.unwrap_or(&cluster_cidr)).collect();
-        Ok(Running::KubeProxy(KubeProxy::spawn_with(node, &kubeconfig, mode, &flags)?))
+/// How long a change may take to be in force. kube-proxy gathers changes for a second.
+pub(crate) const fn patience(column: Column) -> Duration {
+    match column {
+        Column::Sluice => Duration::from_secs(5),
+        Column::Nftables | Column::Iptables => Duration::from_secs(12),
     }
 }
 
-impl Running {
-    /// The end of its log, for an error message.
-    pub(crate) fn tail(&mut self) -> String {
-        match self {
-            Self::Sluice(agent) => agent.process().log_tail(),
-            Self::KubeProxy(proxy) => proxy.process().log_tail(),
-        }
+/// Starts it on every node and waits until each says that it is healthy.
+pub(crate) fn start(column: Column, bed: &Bed) -> Result<Vec<Running>> {
+    let nodes = bed.lab.nodes().iter();
+    let mut running =
+        nodes.map(|node| spawn(column, bed, node)).collect::<Result<Vec<Running>>>()?;
+    for proxy in &mut running {
+        proxy.wait_ready(START_LIMIT)?;
     }
+    Ok(running)
+}
+
+/// Starts it on one.
+fn spawn(column: Column, bed: &Bed, node: &Node) -> Result<Running> {
+    let cluster_cidr = KubeProxy::cluster_cidr();
+    let flags: Vec<_> = match column {
+        Column::Sluice => agent_flags(node.index).to_vec(),
+        Column::Nftables | Column::Iptables => {
+            let flags = kube_proxy_flags(node.index).iter();
+            flags.map(|flag| flag.unwrap_or(&cluster_cidr)).collect()
+        }
+    };
+    column.spawn(node, &bed.cluster.kubeconfig(User::Admin), &flags)
 }
 
 /// How kube-proxy of that node is set; none: the flag with the cluster's CIDRs.

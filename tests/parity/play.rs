@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     address::Book,
     bed::Bed,
-    column::{Column, Running},
+    column::{self, Column, Running},
     kept::Kept,
     measure::{self, Seen},
     objects::Wanted,
@@ -50,7 +50,7 @@ pub(crate) fn play(column: Column, topics: &[Topic], scenarios: &[Scenario]) -> 
     let mut bed = Bed::make()?;
     let mut playing = begin(&mut bed, &book, &cases)?;
     say(column, started, &format!("{} Services in the API server", playing.len()));
-    let mut running = column.start(&bed)?;
+    let mut running = column::start(column, &bed)?;
     if column == Column::Nftables {
         // It reads ServiceCIDRs in a full sync alone, and its first may come before them.
         bed.stir()?;
@@ -66,10 +66,10 @@ pub(crate) fn play(column: Column, topics: &[Topic], scenarios: &[Scenario]) -> 
         let now: Vec<_> =
             scenarios.iter().filter(|scenario| scenario.step == step).cloned().collect();
         if step == 0 {
-            measure::await_force(&bed, &book, &now, column, 2 * column.patience())?;
+            measure::await_force(&bed, &book, &now, column, 2 * column::patience(column))?;
             say(column, started, "what they programmed is in force");
         }
-        let seen = measure::settle(&bed, &book, &now, column, column.patience())?;
+        let seen = measure::settle(&bed, &book, &now, column, column::patience(column))?;
         let lines: Vec<_> = now
             .iter()
             .zip(&seen)
