@@ -16,6 +16,7 @@ mod kube_proxy;
 mod metrics;
 mod outage;
 mod refusal;
+mod replies;
 mod serving;
 mod silence;
 mod updates;

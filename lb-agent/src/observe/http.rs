@@ -8,7 +8,7 @@ use axum::{
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
-    routing::get,
+    routing::any,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -75,12 +75,14 @@ pub fn json((good, body): (bool, String)) -> Response<Body> {
 }
 
 impl HealthPages {
-    /// Answers `/healthz`, `/livez` and `/readyz` (HLZ-01, HLZ-05).
+    /// Answers `/healthz`, `/livez` and `/readyz` (HLZ-01, HLZ-05), every method alike as
+    /// kube-proxy does: some balancers check with HEAD or OPTIONS.
     pub fn router(self) -> Router {
         Router::new()
-            .route("/healthz", get(async |State(pages): State<Self>| pages.healthz()))
-            .route(LIVEZ, get(async |State(pages): State<Self>| pages.livez()))
-            .route(READYZ, get(async |State(pages): State<Self>| json(pages.health.readyz())))
+            .route("/healthz", any(async |State(pages): State<Self>| pages.healthz()))
+            .route(LIVEZ, any(async |State(pages): State<Self>| pages.livez()))
+            .route(READYZ, any(async |State(pages): State<Self>| json(pages.health.readyz())))
+            .fallback(async || not_found())
             .with_state(self)
     }
 
@@ -101,11 +103,12 @@ impl MetricsPages {
     /// Answers what kube-proxy answers on its metrics address.
     pub fn router(self) -> Router {
         Router::new()
-            .route("/metrics", get(metrics))
-            .route("/metrics/slis", get(slis))
-            .route("/healthz", get(ping))
-            .route("/proxyMode", get(async || plain(PROXY_MODE)))
-            .route("/configz", get(configz))
+            .route("/metrics", any(metrics))
+            .route("/metrics/slis", any(slis))
+            .route("/healthz", any(ping))
+            .route("/proxyMode", any(async || plain(PROXY_MODE)))
+            .route("/configz", any(configz))
+            .fallback(async || not_found())
             .with_state(self)
     }
 }
@@ -141,6 +144,13 @@ fn plain(body: &'static str) -> Response<Body> {
     let mut reply = page(body.to_owned(), "text/plain; charset=utf-8");
     let nosniff = HeaderValue::from_static("nosniff");
     reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    reply
+}
+
+/// The reply to a path that is no page.
+fn not_found() -> Response<Body> {
+    let mut reply = plain("404 page not found\n");
+    *reply.status_mut() = StatusCode::NOT_FOUND;
     reply
 }
 

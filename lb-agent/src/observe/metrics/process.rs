@@ -25,6 +25,9 @@ struct Usage {
     virtual_memory: u64,
     /// Open descriptors.
     fds: u64,
+    /// How many it may have open, and how much memory it may map, in bytes.
+    max_fds: u64,
+    max_virtual_memory: u64,
     /// When it started, in seconds since 1970.
     started_secs: f64,
 }
@@ -41,9 +44,11 @@ impl Collector for ProcessCollector {
         let counter = encoder.encode_descriptor("cpu_seconds", help, None, MetricType::Counter)?;
         ConstCounter::new(usage.cpu_secs).encode(counter)?;
         for (name, help, value) in [
+            ("max_fds", "Maximum number of open file descriptors", usage.max_fds),
             ("open_fds", "Number of open file descriptors", usage.fds),
             ("resident_memory_bytes", "Resident memory size in bytes", usage.resident),
             ("virtual_memory_bytes", "Virtual memory size in bytes", usage.virtual_memory),
+            ("virtual_memory_max_bytes", VIRTUAL_MAX, usage.max_virtual_memory),
         ] {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(gauge)?;
@@ -61,11 +66,13 @@ impl Usage {
         let booted = fs::read_to_string("/proc/stat").ok()?;
         let booted = booted.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
         let fds = fs::read_dir("/proc/self/fd").ok()?.count() as u64;
-        Self::parse(&stat, booted, fds)
+        let limits = fs::read_to_string("/proc/self/limits").ok()?;
+        Self::parse(&stat, &limits, booted, fds)
     }
 
-    /// Fields of proc_pid_stat(5), counted after the name, which may hold anything.
-    fn parse(stat: &str, booted_secs: f64, fds: u64) -> Option<Self> {
+    /// Fields of proc_pid_stat(5), counted after the name, which may hold anything; and soft
+    /// limits of proc_pid_limits(5).
+    fn parse(stat: &str, limits: &str, booted_secs: f64, fds: u64) -> Option<Self> {
         let (_, rest) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
@@ -79,10 +86,24 @@ impl Usage {
             resident: field(24)? * page,
             virtual_memory: field(23)?,
             fds,
+            max_fds: limit(limits, "Max open files")?,
+            max_virtual_memory: limit(limits, "Max address space")?,
             started_secs: booted_secs + seconds(field(22)?),
         })
     }
 }
+
+/// A soft limit; the largest number where there is none.
+fn limit(limits: &str, name: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_ascii_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+/// What the series of the address space's limit is about.
+const VIRTUAL_MAX: &str = "Maximum amount of virtual memory available in bytes";
 
 /// What the start time's series is about.
 pub(super) const STARTED: &str = "Start time of the process since unix epoch in seconds";
@@ -94,12 +115,16 @@ mod tests {
     #[test]
     fn fields_are_counted_after_a_name_that_holds_anything() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 3 0 1000 4096 2 9";
-        let usage = Usage::parse(stat, 5.0, 4).unwrap();
+        let limits = "Max open files            1024     4096      files     \n\
+                      Max address space         unlimited unlimited bytes\n";
+        let usage = Usage::parse(stat, limits, 5.0, 4).unwrap();
         let expected = Usage {
             cpu_secs: 2.0,
             resident: 8192,
             virtual_memory: 4096,
             fds: 4,
+            max_fds: 1024,
+            max_virtual_memory: u64::MAX,
             started_secs: 15.0,
         };
         assert_eq!(usage, expected);
