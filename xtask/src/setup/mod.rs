@@ -13,7 +13,7 @@ pub(crate) use self::{
     compiler::{BPF_LINTS, LINKER, LINTS, RUST_SOURCE, bpf_sysroot},
     golang::GO,
     mounts::{BPFFS, CGROUP2},
-    tools::{BPFTOOL, CURL, IP, IPTABLES, NFT, STRACE},
+    tools::{BPFTOOL, CURL, IP, IPTABLES, NFT, OPENSSL, STRACE},
 };
 
 mod apt;
@@ -125,6 +125,7 @@ const ALL: &[&Requirement] = &[
     &BPFTOOL,
     &CURL,
     &STRACE,
+    &OPENSSL,
     &BPFFS,
     &CGROUP2,
 ];

@@ -51,6 +51,15 @@ pub(crate) static CURL: Requirement = Requirement {
     by_hand: "apt-get update && apt-get install -y curl",
 };
 
+/// Certificates that the API server's was not signed with.
+pub(crate) static OPENSSL: Requirement = Requirement {
+    name: "openssl",
+    purpose: "certificates of strangers",
+    find: || on_path("openssl"),
+    install: || apt::install(&["openssl"]),
+    by_hand: "apt-get update && apt-get install -y openssl",
+};
+
 /// What the agent asks of the kernel.
 pub(crate) static STRACE: Requirement = Requirement {
     name: "strace",

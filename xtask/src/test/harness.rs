@@ -54,7 +54,7 @@ fn wait(child: &mut Child) -> Result<bool> {
         if started.elapsed() > LIMIT {
             eprintln!("test: no end after {} s; ending it", LIMIT.as_secs());
             for pid in descendants(child.id()) {
-                command::output(Command::new("kill").args(["-KILL", &pid.to_string()]));
+                command::output(&mut kill(pid));
             }
             child.kill()?;
             child.wait()?;
@@ -62,6 +62,13 @@ fn wait(child: &mut Child) -> Result<bool> {
         }
         thread::sleep(POLL);
     }
+}
+
+/// Ends a process. A shell has a `kill` of its own, and a small Debian no other.
+fn kill(pid: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "kill -KILL \"$0\"", &pid.to_string()]);
+    command
 }
 
 /// The processes that `ancestor` started, directly or not.
@@ -96,7 +103,7 @@ const POLL: Duration = Duration::from_millis(50);
 mod tests {
     use std::process::Command;
 
-    use super::{descendants, parent};
+    use super::{descendants, kill, parent};
 
     #[test]
     fn a_name_with_parentheses_does_not_hide_the_parent() {
@@ -111,7 +118,7 @@ mod tests {
             descendants(shell.id()).len() == 1
         });
         for pid in descendants(shell.id()) {
-            Command::new("kill").arg(pid.to_string()).status().unwrap();
+            assert!(kill(pid).status().unwrap().success());
         }
         shell.wait().unwrap();
         assert!(found);

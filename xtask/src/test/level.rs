@@ -147,7 +147,7 @@ const LEVELS: &[Level] = &[
 ];
 
 const LINTS: &[&Requirement] = &[&setup::LINTS, &setup::RUST_SOURCE, &setup::BPF_LINTS];
-const KERNEL: &[&Requirement] = &[&setup::BPFFS, &setup::BPFTOOL];
+const KERNEL: &[&Requirement] = &[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL];
 const LAB: &[&Requirement] =
     &[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL, &setup::CURL, &setup::STRACE];
 const CLUSTER: &[&Requirement] = &[
@@ -158,6 +158,7 @@ const CLUSTER: &[&Requirement] = &[
     &setup::CURL,
     &setup::NFT,
     &setup::IPTABLES,
+    &setup::OPENSSL,
 ];
 
 #[cfg(test)]
