@@ -13,7 +13,7 @@ pub(crate) use self::{
     compiler::{BPF_LINTS, LINKER, LINTS, RUST_SOURCE, bpf_sysroot},
     golang::GO,
     mounts::{BPFFS, CGROUP2},
-    tools::{BPFTOOL, CURL, IP, IPTABLES, NFT, OPENSSL, STRACE},
+    tools::{BPFTOOL, CURL, IP, IPTABLES, NFT, OPENSSL, QEMU, STRACE},
 };
 
 mod apt;
@@ -126,6 +126,7 @@ const ALL: &[&Requirement] = &[
     &CURL,
     &STRACE,
     &OPENSSL,
+    &QEMU,
     &BPFFS,
     &CGROUP2,
 ];

@@ -69,6 +69,15 @@ pub(crate) static STRACE: Requirement = Requirement {
     by_hand: "apt-get update && apt-get install -y strace",
 };
 
+/// Other kernels, in an emulated machine.
+pub(crate) static QEMU: Requirement = Requirement {
+    name: "qemu",
+    purpose: "guests with other kernels",
+    find: || on_path("qemu-system-x86_64"),
+    install: || apt::install(&["qemu-system-x86"]),
+    by_hand: "apt-get update && apt-get install -y qemu-system-x86",
+};
+
 fn on_path(program: &str) -> Result<String, String> {
     match command::find(program) {
         Some(path) => Ok(path.display().to_string()),

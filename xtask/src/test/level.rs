@@ -143,7 +143,7 @@ const LEVELS: &[Level] = &[
     Level { agents: Agents::AndTracing, ..clustered("restart", "L6") },
     clustered("cluster", "L7"),
     clustered("parity", "L7"),
-    rooted("guests", "L8", KERNEL),
+    Level { needs: GUESTS, show_output: true, ..target("guests", "L8") },
 ];
 
 const LINTS: &[&Requirement] = &[&setup::LINTS, &setup::RUST_SOURCE, &setup::BPF_LINTS];
@@ -160,6 +160,8 @@ const CLUSTER: &[&Requirement] = &[
     &setup::IPTABLES,
     &setup::OPENSSL,
 ];
+
+const GUESTS: &[&Requirement] = &[&setup::QEMU, &setup::IP];
 
 #[cfg(test)]
 mod tests {
