@@ -3,7 +3,7 @@
 
 pub mod kube_proxy;
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use lb_common::maps::Capacities;
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub limits: Capacities,
     /// Where the servers listen.
     pub binds: Binds,
+    /// How long a change may wait for the maps before health fails (HLZ-03).
+    pub stale_after: Duration,
     /// What `/configz` says, as JSON.
     pub configz: Arc<str>,
     /// What is set for the node and the process at start.

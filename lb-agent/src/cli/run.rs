@@ -9,13 +9,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::ArgAction;
 use tracing_subscriber::EnvFilter;
 
 use super::{CgroupRoot, Roots, settings, unload};
 use crate::{
     config::{Allow, Config, Limit, Tuning, kube_proxy::Settings},
-    model::rules::Rules,
     run,
     source::{self, Master, Origin},
 };
@@ -54,14 +52,6 @@ pub(super) struct Args {
     /// beyond waits for room. Larger maps that are pinned stay
     #[arg(long, value_name = "NAME=N,..", value_delimiter = ',')]
     max_entries: Vec<Limit>,
-    /// Whether a ClusterIP refuses what is not one of its ports, and a free address of a
-    /// ServiceCIDR gives no answer, as with kube-proxy's nftables mode
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    guard_cluster_ips: bool,
-    /// Whether externalIPs are served; without, as kube-proxy's gate AllowServiceExternalIPs
-    /// says [default: true]
-    #[arg(long, value_name = "BOOL")]
-    external_ips: Option<bool>,
     /// Remove every trace of an earlier agent and end, as `unload` does
     #[arg(long)]
     cleanup: bool,
@@ -97,10 +87,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The checked configuration; from here on there is a log.
 fn config(args: Args) -> anyhow::Result<Config> {
-    let resolved = args.settings.resolve()?;
+    let mut resolved = args.settings.resolve()?;
+    if args.kubeconfig.is_some() {
+        resolved.go_before("kubeconfig", "clientConnection.kubeconfig");
+    }
     start_log(resolved.effective.is_json, resolved.effective.verbosity);
     resolved.tell();
-    let settings::Resolved { effective, configz, file, .. } = resolved;
+    let settings::Resolved { effective, rules, configz, file, .. } = resolved;
     let kubeconfig = args.kubeconfig.or(effective.kubeconfig);
     Ok(Config {
         source: source::Config {
@@ -114,12 +107,10 @@ fn config(args: Args) -> anyhow::Result<Config> {
             nested_cgroup: args.allow_nested_cgroup,
             foreign_programs: args.allow_foreign_programs,
         },
-        rules: Rules {
-            guard_cluster_ips: args.guard_cluster_ips,
-            external_ips: args.external_ips.unwrap_or(effective.external_ips),
-        },
+        rules,
         limits: Limit::apply(&args.max_entries),
         binds: effective.binds,
+        stale_after: effective.sync_period.saturating_mul(2),
         configz,
         tuning: Tuning { conntrack: effective.conntrack, oom_score_adj: effective.oom_score_adj },
         file,

@@ -14,6 +14,7 @@ use crate::{
             self, Effective, Fate, HEALTHZ_PORT, METRICS_PORT, Remark, Settings, bind_address,
         },
     },
+    model::rules::Rules,
     source::addresses::AddressChoice,
 };
 
@@ -21,7 +22,8 @@ use crate::{
 #[derive(clap::Args, Debug)]
 pub(super) struct Flags {
     /// Take the settings from this KubeProxyConfiguration; `check --config` says what becomes
-    /// of each. Of the flags, those for the log, the node's name and the API server still count
+    /// of each. Of kube-proxy's flags, those for the log, the node's name and the API server
+    /// still count and go before the file, as do those that kube-proxy does not have
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Go on although a setting asks for another behaviour than there is
@@ -52,6 +54,15 @@ pub(super) struct Flags {
     /// End when one of these two addresses is taken, instead of trying again
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     bind_address_hard_fail: Option<bool>,
+    /// Whether a ClusterIP refuses what is not one of its ports, and a free address of a
+    /// ServiceCIDR gives no answer, as with kube-proxy's nftables mode; counts beside --config
+    /// [default: true]
+    #[arg(long, value_name = "BOOL")]
+    guard_cluster_ips: Option<bool>,
+    /// Whether externalIPs are served; goes before kube-proxy's gate AllowServiceExternalIPs,
+    /// also beside --config [default: true]
+    #[arg(long, value_name = "BOOL")]
+    external_ips: Option<bool>,
     /// How log lines look; RUST_LOG sets what is logged [default: text]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -72,6 +83,8 @@ enum LogFormat {
 pub(super) struct Resolved {
     /// The values.
     pub(super) effective: Effective,
+    /// Which rules hold.
+    pub(super) rules: Rules,
     /// `/configz`.
     pub(super) configz: Arc<str>,
     /// The file, if there is one.
@@ -80,6 +93,10 @@ pub(super) struct Resolved {
     remarks: Vec<Remark>,
     /// Flags that do not count beside the file.
     ignored: Vec<&'static str>,
+    /// Flags that count beside the file although it cannot say the same.
+    beside: Vec<&'static str>,
+    /// Flags that go before what the file, or another flag, says, and the field of it.
+    before: Vec<(&'static str, &'static str)>,
 }
 
 impl Flags {
@@ -108,13 +125,31 @@ impl Flags {
         if self.config.is_none() {
             self.put_own(&mut effective);
         }
+        effective.external_ips = self.external_ips.unwrap_or(effective.external_ips);
+        let before = self.before();
         effective.hostname = self.node_name.or(effective.hostname);
         if let Some(format) = self.log_format {
             effective.is_json = format == LogFormat::Json;
         }
+        let rules = Rules {
+            guard_cluster_ips: self.guard_cluster_ips.unwrap_or(true),
+            external_ips: effective.external_ips,
+        };
+        let is_beside = self.config.is_some() && self.guard_cluster_ips.is_some();
+        let beside = if is_beside { vec!["guard-cluster-ips"] } else { Vec::new() };
         let configz = settings.configz(&effective).to_string().into();
         let (remarks, file) = (settings.remarks(), settings.file().cloned());
-        Ok(Resolved { effective, configz, file, remarks, ignored })
+        Ok(Resolved { effective, rules, configz, file, remarks, ignored, beside, before })
+    }
+
+    /// The flags of our own that were given and go before a field, file or not.
+    fn before(&self) -> Vec<(&'static str, &'static str)> {
+        let given = [
+            (self.external_ips.is_some(), ("external-ips", "featureGates")),
+            (self.node_name.is_some(), ("node-name", "hostnameOverride")),
+            (self.log_format.is_some(), ("log-format", "logging.format")),
+        ];
+        given.into_iter().filter(|(given, _)| *given).map(|(_, pair)| pair).collect()
     }
 
     /// The flags of our own that were given and do not count beside a file.
@@ -154,13 +189,30 @@ impl Flags {
 }
 
 impl Resolved {
+    /// Notes that a flag goes before what is set for a field.
+    pub(super) fn go_before(&mut self, flag: &'static str, path: &'static str) {
+        self.before.push((flag, path));
+    }
+
+    /// The flag that goes before a field.
+    fn preferred(&self, path: &str) -> Option<&'static str> {
+        self.before.iter().find(|(_, field)| *field == path).map(|(flag, _)| *flag)
+    }
+
     /// Says what becomes of each setting, once the log is there.
     pub(super) fn tell(&self) {
         for flag in &self.ignored {
             tracing::warn!(flag, "ignored: --config is given (CFG-01)");
         }
+        for flag in &self.beside {
+            tracing::info!(flag, "counts beside --config, which cannot say the same");
+        }
         for Remark { place, field, value, fate } in &self.remarks {
             let (setting, fate) = (field.path, *fate);
+            if let Some(flag) = self.preferred(setting) {
+                tracing::warn!(setting, %place, %value, flag, "the flag goes before it");
+                continue;
+            }
             match fate {
                 Fate::Differs => {
                     tracing::warn!(setting, %place, %value, why = field.why, "differs");
@@ -208,6 +260,17 @@ mod tests {
         assert_eq!(effective.binds.healthz.0.unwrap().to_string(), "0.0.0.0:10256");
         assert_eq!(effective.conntrack.min, 131_072);
         assert_eq!(effective.oom_score_adj, -999);
+        assert_eq!(effective.sync_period.as_secs(), 30);
+    }
+
+    /// HLZ-03: kube-proxy's flag for iptables counts in nftables mode, too.
+    #[test]
+    fn hlz_03_flags_set_the_sync_period() {
+        let period = |words| resolve(words).unwrap().effective.sync_period.as_secs();
+        assert_eq!(period("--iptables-sync-period=10s"), 10);
+        assert_eq!(period("--iptables-sync-period=10s --proxy-mode=nftables"), 10);
+        let ipvs = "--proxy-mode=ipvs --accept-differences --ipvs-sync-period";
+        assert_eq!(period(&format!("--iptables-sync-period=10s {ipvs}=1m")), 60);
     }
 
     #[test]
@@ -242,5 +305,38 @@ mod tests {
         assert_eq!(effective.hostname.as_deref(), Some("b"));
         assert_eq!(effective.node_ports.choice, AddressChoice::All);
         assert_eq!(resolved.file.unwrap().path, file);
+    }
+
+    /// CFG-01: a file cannot say what they say, so they count beside it; where it says
+    /// something of the same, they go before it, in what is served and in what is told.
+    #[test]
+    fn cfg_01_flags_of_our_own_go_before_the_file_and_are_named() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = directory.path().join("config");
+        let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+            featureGates: {AllowServiceExternalIPs: false, Other: true}\nhostnameOverride: a\n";
+        std::fs::write(&file, text).unwrap();
+        let beside =
+            |words: &str| resolve(&format!("--config {} {words}", file.display())).unwrap();
+        let alone = beside("");
+        assert_eq!(alone.rules, Rules { guard_cluster_ips: true, external_ips: false });
+        assert_eq!((alone.beside.len(), alone.preferred("featureGates")), (0, None));
+        let both = beside("--guard-cluster-ips=false --external-ips=true");
+        assert_eq!(both.rules, Rules { guard_cluster_ips: false, external_ips: true });
+        assert_eq!((both.ignored.len(), &both.beside[..]), (0, &["guard-cluster-ips"][..]));
+        assert_eq!(both.preferred("featureGates"), Some("external-ips"));
+        assert_eq!(both.preferred("hostnameOverride"), None);
+        let gates = |resolved: &Resolved| {
+            let page: serde_json::Value = serde_json::from_str(&resolved.configz).unwrap();
+            page["kubeproxy.config.k8s.io"]["featureGates"].clone()
+        };
+        let page = serde_json::json!({"AllowServiceExternalIPs": false, "Other": true});
+        assert_eq!(gates(&alone), page);
+        let page = serde_json::json!({"AllowServiceExternalIPs": true, "Other": true});
+        assert_eq!(gates(&both), page);
+        // Without a file there is nothing to count beside of.
+        let flags = resolve("--guard-cluster-ips=false --external-ips=false").unwrap();
+        assert_eq!(flags.rules, Rules { guard_cluster_ips: false, external_ips: false });
+        assert!(flags.beside.is_empty());
     }
 }

@@ -30,6 +30,8 @@ pub struct Pulse {
 #[derive(Debug)]
 pub struct Health {
     pulse: watch::Receiver<Pulse>,
+    /// How long a change may wait for the maps (HLZ-03).
+    stale_after: Duration,
 }
 
 /// The body of `/healthz` and `/livez` (HLZ-02).
@@ -70,9 +72,10 @@ struct Readiness {
 }
 
 impl Health {
-    /// Over what the loop publishes.
-    pub fn new(pulse: watch::Receiver<Pulse>) -> Self {
-        Self { pulse }
+    /// Over what the loop publishes. `stale_after` is how long a change may wait for the maps:
+    /// twice kube-proxy's sync period (HLZ-03).
+    pub fn new(pulse: watch::Receiver<Pulse>, stale_after: Duration) -> Self {
+        Self { pulse, stale_after }
     }
 
     /// Alive, and this node should get traffic (HLZ-05).
@@ -80,14 +83,14 @@ impl Health {
         let pulse = self.pulse.borrow().clone();
         // Before the list is in, the Node is unknown.
         let eligible = pulse.listed && !pulse.node_ineligible;
-        let (healthy, report) = report(&pulse, Some(eligible), Instant::now(), SystemTime::now());
+        let (healthy, report) = self.report(&pulse, Some(eligible));
         (healthy && eligible, report)
     }
 
     /// Alive: nothing has waited too long for the maps (HLZ-03).
     pub fn livez(&self) -> (bool, String) {
         let pulse = self.pulse.borrow().clone();
-        report(&pulse, None, Instant::now(), SystemTime::now())
+        self.report(&pulse, None)
     }
 
     /// What a health-check node port says of the proxy: that it is alive (HCN-03).
@@ -100,6 +103,12 @@ impl Health {
         let waiting = waiting(&self.pulse.borrow());
         let ready = waiting.is_none();
         (ready, to_json(&Readiness { ready, waiting }))
+    }
+
+    fn report(&self, pulse: &Pulse, node_eligible: Option<bool>) -> (bool, String) {
+        let waited = |queued| Instant::now().saturating_duration_since(queued);
+        let late = pulse.oldest_pending.is_some_and(|queued| waited(queued) >= self.stale_after);
+        report(pulse, late, node_eligible, SystemTime::now())
     }
 }
 
@@ -127,13 +136,10 @@ fn waiting(pulse: &Pulse) -> Option<String> {
 
 fn report(
     pulse: &Pulse,
+    late: bool,
     node_eligible: Option<bool>,
-    now: Instant,
     time: SystemTime,
 ) -> (bool, String) {
-    let late = pulse
-        .oldest_pending
-        .is_some_and(|queued| now.saturating_duration_since(queued) >= STALE_AFTER);
     // Before the loop has reported, nothing is known to be wrong (HLZ-04).
     let healthy = pulse.last_applied.is_none() || !late;
     let eligible = node_eligible.unwrap_or(true);
@@ -160,15 +166,12 @@ fn to_json(body: &impl Serialize) -> String {
 /// What Go writes for a time that was never set.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// Twice kube-proxy's sync period (HLZ-03).
-const STALE_AFTER: Duration = Duration::from_mins(1);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn health(pulse: Pulse) -> Health {
-        Health::new(watch::channel(pulse).1)
+        Health::new(watch::channel(pulse).1, Duration::from_mins(1))
     }
 
     fn ready() -> Pulse {
@@ -197,17 +200,18 @@ mod tests {
         assert_eq!(health(ready()).readyz(), (true, "{\"ready\":true}".to_owned()));
     }
 
+    /// HLZ-03: 60 s by default, else twice the sync period.
     #[test]
     fn hlz_03_the_oldest_pending_change_decides_and_idle_is_healthy() {
-        let now = Instant::now();
-        let at = |age| {
-            let queued = now.checked_sub(Duration::from_secs(age));
-            let pulse = Pulse { oldest_pending: queued, ..ready() };
-            report(&pulse, None, now, SystemTime::now()).0
-        };
         assert!(health(ready()).livez().0);
-        assert!(at(59));
-        assert!(!at(60));
+        for (limit, age, good) in
+            [(60, 50, true), (60, 60, false), (20, 19, true), (20, 21, false), (600, 500, true)]
+        {
+            let queued = Instant::now().checked_sub(Duration::from_secs(age));
+            let pulse = Pulse { oldest_pending: queued, ..ready() };
+            let health = Health::new(watch::channel(pulse).1, Duration::from_secs(limit));
+            assert_eq!((health.livez().0, health.is_alive()), (good, good), "{age} of {limit}");
+        }
     }
 
     #[test]

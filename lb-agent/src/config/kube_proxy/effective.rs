@@ -28,6 +28,8 @@ pub struct Effective {
     pub external_ips: bool,
     /// Where the servers listen.
     pub binds: Binds,
+    /// Half of how long a change may wait before health fails (HLZ-03); more than 0.
+    pub sync_period: Duration,
     /// Whether log lines are JSON.
     pub is_json: bool,
     /// How much is logged, as klog counts.
@@ -72,12 +74,13 @@ impl Settings {
             kubeconfig: some(text("clientConnection.kubeconfig")).map(PathBuf::from),
             hostname: some(text("hostnameOverride")),
             node_ports: self.node_ports(),
-            external_ips: self.value("featureGates").get(EXTERNAL_IPS) != Some(&false.into()),
+            external_ips: self.external_ips(),
             binds: Binds {
                 healthz: bind("healthzBindAddress", healthz, HEALTHZ_PORT),
                 metrics: bind("metricsBindAddress", metrics, METRICS_PORT),
                 hard_fail: self.flag("bindAddressHardFail"),
             },
+            sync_period: self.sync_period(),
             is_json: text("logging.format") == "json",
             verbosity: self.count("logging.verbosity"),
             oom_score_adj: self.value("oomScoreAdj").as_i64().unwrap_or_default(),
@@ -117,7 +120,31 @@ impl Settings {
             }
             at.insert(name.to_owned(), value);
         }
+        // A flag of our own goes before the gate.
+        if effective.external_ips != self.external_ips()
+            && let Some(Value::Object(gates)) = root.get_mut("featureGates")
+        {
+            gates.insert(EXTERNAL_IPS.to_owned(), effective.external_ips.into());
+        }
         Value::Object(root)
+    }
+
+    /// XIP-04: the gate, which is open unless it is switched off.
+    fn external_ips(&self) -> bool {
+        self.value("featureGates").get(EXTERNAL_IPS) != Some(&false.into())
+    }
+
+    /// kube-proxy's, which is a field of its mode; its flag for iptables counts in nftables
+    /// mode, too. 0 is the default, as in what kubeadm writes.
+    fn sync_period(&self) -> Duration {
+        let mode = self.text("mode");
+        let path = match (mode.as_str(), self.file()) {
+            ("ipvs", _) => "ipvs.syncPeriod",
+            ("nftables", Some(_)) => "nftables.syncPeriod",
+            _ => "iptables.syncPeriod",
+        };
+        let period = duration(&self.text(path)).filter(|period| !period.is_zero());
+        period.unwrap_or(SYNC_PERIOD)
     }
 
     fn conntrack(&self) -> Conntrack {
@@ -204,6 +231,9 @@ impl Effective {
 fn some(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
+
+/// What kube-proxy takes for 0.
+const SYNC_PERIOD: Duration = Duration::from_secs(30);
 
 /// The key of kube-proxy's `/configz`.
 const GROUP: &str = "kubeproxy.config.k8s.io";

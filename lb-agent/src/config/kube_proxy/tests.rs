@@ -170,6 +170,23 @@ fn cfg_04_defaults_are_kube_proxys() {
     assert_eq!((of("/clientConnection/qps"), of("/clientConnection/burst")), (5.into(), 10.into()));
 }
 
+/// HLZ-03: the period of the mode that is followed; 0 is what kubeadm writes for the default.
+#[test]
+fn hlz_03_the_sync_period_is_that_of_the_mode() {
+    let each = "iptables: {syncPeriod: 10s}\nnftables: {syncPeriod: 20s}\n\
+        ipvs: {syncPeriod: 1m}\n";
+    for (mode, secs) in [("''", 10), ("iptables", 10), ("nftables", 20), ("ipvs", 60)] {
+        let period = settings(&format!("mode: {mode}\n{each}")).effective().sync_period;
+        assert_eq!(period.as_secs(), secs, "{mode}");
+    }
+    for text in ["", "iptables: {syncPeriod: 0s}\n", "mode: nftables\nnftables: {syncPeriod: 0s}\n"]
+    {
+        assert_eq!(settings(text).effective().sync_period.as_secs(), 30, "{text}");
+    }
+    let remarks = settings("iptables: {syncPeriod: 10s}\n").remarks();
+    assert_eq!(remarks.last().unwrap().fate, Fate::Honoured);
+}
+
 /// MOD-03, MOD-04: without addresses the mode says where NodePorts answer.
 #[test]
 fn mod_03_and_04_the_mode_decides_where_node_ports_answer_by_default() {

@@ -24,7 +24,7 @@ impl Bed {
         let (wanted, receiver) = watch::channel(HealthChecks::default());
         let (pulse, pulses) = watch::channel(Pulse::default());
         let (sender, issues) = watch::channel(Vec::new());
-        let health = Arc::new(Health::new(pulses));
+        let health = Arc::new(Health::new(pulses, Duration::from_mins(1)));
         let families = unrestricted.iter().copied().collect();
         let stop = CancellationToken::new();
         let server = ServiceHealth::new(receiver, health, families, sender);
