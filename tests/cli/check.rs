@@ -31,9 +31,16 @@ fn a_machine_that_can_run_it_passes() {
     // A node of the lab is a part of the tree, which is no place for an agent.
     let nested = check(node, &[]);
     assert_eq!(nested.code, Some(3), "{nested:?}");
-    for requirement in
-        ["capabilities", "kernel", "SOCK_DESTROY", "BTF", "BPF file system", "cgroup2"]
-    {
+    for requirement in [
+        "capabilities",
+        "kernel",
+        "SOCK_DESTROY",
+        "BTF",
+        "kernel lockdown",
+        "pod addresses",
+        "BPF file system",
+        "cgroup2",
+    ] {
         assert_eq!(rows[requirement].0, "ok", "{:?}", rows[requirement]);
     }
     // The same for people, a line each.
@@ -91,6 +98,26 @@ fn what_is_missing_is_named_with_what_mends_it() {
         let expected = if state == "missing" { 3 } else { 0 };
         let others = rows.values().filter(|(state, _)| state == "missing").count();
         assert!(printed.code == Some(expected) || others > 0, "{printed:?}");
+    }
+}
+
+/// LB-06: what the look at a pod's own addresses needs of the kernel.
+#[test]
+fn a_kernel_that_hides_where_namespaces_keep_addresses_is_degraded() {
+    need_lab!();
+    let lab = Lab::builder().nodes(1).pods(0).start().unwrap();
+    let node = lab.node("node-1").unwrap();
+    let (program, no_btf) = (program(), "mount -t tmpfs none /sys/kernel/btf");
+    for (command, requirement, parts) in [
+        (no_btf, "pod addresses", ["loadBalancerSourceRanges", "CONFIG_DEBUG_INFO_BTF"]),
+        (LOCKED, "kernel lockdown", ["confidentiality", "lockdown=integrity"]),
+        (LOCKED, "pod addresses", ["locked down", "see kernel lockdown"]),
+    ] {
+        let script = format!("{command} && exec {} check -o json", program.display());
+        let args = ["-m", "--propagation", "private", "sh", "-c", &script];
+        let (state, found) = &rows(&run(node, "unshare", &args))[requirement];
+        assert_eq!(state, "degraded", "{requirement}: {found}");
+        assert!(parts.iter().all(|part| found.contains(part)), "{requirement}: {found}");
     }
 }
 
@@ -198,3 +225,7 @@ fn rows(printed: &Printed) -> Rows {
         .map(|line| (text(line, "requirement"), (text(line, "state"), text(line, "found"))));
     rows.collect()
 }
+
+/// A kernel that says it is locked down.
+const LOCKED: &str = "mount -t tmpfs none /sys/kernel/security && \
+    echo 'none integrity [confidentiality]' > /sys/kernel/security/lockdown";

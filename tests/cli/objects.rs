@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Objects with nonsense in them: that value is lost, its siblings work.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use lab::{
+    agent::Printed,
     need_lab,
+    node::Node,
     pod::Pod,
     served::{Served, cluster_ips, vip},
+    shown::json_lines,
     wait,
     wire::{AskSpec, Family},
 };
 use serde_json::{Value, json};
+
+use super::agent;
 
 /// EPS-06, XIP-03, COL-05, COL-07, COL-08: each is an issue: told once, counted,
 /// and shown.
@@ -95,6 +100,63 @@ fn eps_11_twenty_thousand_ports_harm_nobody() {
     .unwrap();
     served.manifests.remove("wide").unwrap();
     served.await_gone(&format!("{v4}:1")).unwrap();
+}
+
+/// NP-08: a NodePort that the kernel may give to a program is told with the command that
+/// reserves it, by `show` and by `check`; once that was run, there is nothing to tell.
+#[test]
+fn np_08_a_node_port_among_the_local_ports_is_told_until_it_is_reserved() {
+    need_lab!();
+    let served = Served::start().unwrap();
+    let node = served.node().unwrap();
+    let sysctl = |name: &str, value: &str| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        node.run(|| fs::write(&path, value)).unwrap().unwrap();
+    };
+    let [v4, _] = cluster_ips(12);
+    let port = json!({ "port": 80, "nodePort": 30_080, "protocol": "TCP" });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "outside", "namespace": "default" },
+        "spec": { "type": "NodePort", "clusterIP": v4, "clusterIPs": [v4],
+            "ipFamilies": ["IPv4"], "ports": [port] },
+    });
+    served.manifests.write("outside", &[service]).unwrap();
+    served.await_inside(&format!("{v4}:80"), "TCP", &json!("refuse")).unwrap();
+    let row = || check_row(node, "local ports");
+    assert_eq!(row().0, "ok", "{:?}", row());
+    assert!(served.agent.ignored().unwrap().is_empty(), "{:?}", served.agent.ignored());
+
+    sysctl("ip_local_port_range", "30000 60999");
+    let told = wait::for_value(Duration::from_secs(20), "the NodePort to be told", || {
+        let told = served.agent.ignored()?.pop();
+        told.context("nothing is told")
+    });
+    let told = told.unwrap();
+    let reserve = "sysctl -w net.ipv4.ip_local_reserved_ports=";
+    let shown = served.agent.verb(&["show", "issues"]).unwrap();
+    assert!(shown.stdout.contains(&told), "{shown:?}");
+    for part in ["ip_local_port_range", "30000-60999", "NodePorts 30080", reserve] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let (state, found) = row();
+    assert!(state == "degraded" && found.contains(&format!("{reserve}30000-32767")), "{found}");
+    assert_eq!(served.agent.readyz().unwrap().0, 200);
+
+    sysctl("ip_local_reserved_ports", told.split(reserve).nth(1).unwrap().trim());
+    wait::until(Duration::from_secs(20), "nothing to be told", || {
+        served.agent.ignored().is_ok_and(|told| told.is_empty())
+    })
+    .unwrap();
+}
+
+/// State and finding of a row of `check` on a node.
+fn check_row(node: &Node, requirement: &str) -> (String, String) {
+    let lines = json_lines(&Printed { code: Some(0), ..agent(node, &["check", "-o", "json"]) });
+    let lines = lines.unwrap();
+    let row = lines.iter().find(|line| line["requirement"] == requirement).unwrap();
+    let text = |key: &str| row[key].as_str().unwrap().to_owned();
+    (text("state"), text("found"))
 }
 
 /// A Service and a slice with one good port, external IP and endpoint, and much

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::kube_proxy::{Fate, Place, Remark, Settings},
     datapath::probe::{self, Requirement, State},
+    run::local_ports,
 };
 
 /// Where the agent would run.
@@ -65,7 +66,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(path) = config {
         return settings(path, *output);
     }
-    let found = probe::requirements(&roots.bpf_root, cgroup.cgroup_root.as_deref());
+    let mut found = probe::requirements(&roots.bpf_root, cgroup.cgroup_root.as_deref());
+    found.push(local_ports::requirement());
     let missing = found.iter().any(|requirement| requirement.state == State::Missing);
     let rows: Vec<_> = found.into_iter().map(RequirementRow::from).collect();
     output::print(&rows, *output)?;

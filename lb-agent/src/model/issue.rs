@@ -131,6 +131,19 @@ pub enum Problem {
         /// What the kernel said.
         reason: String,
     },
+    /// NodePorts that the kernel may give to a program as its own (NP-08).
+    #[error(
+        "ports {0}-{1} are given to programs that ask for any, NodePorts {ports} among them: such a program cannot be reached on its port; run: sysctl -w net.ipv4.ip_local_reserved_ports={reserve}",
+        range.0, range.1
+    )]
+    LocalPorts {
+        /// First and last port that is given.
+        range: (u16, u16),
+        /// The NodePorts, as `32768,40000-40002`.
+        ports: String,
+        /// What is to be reserved, with what is reserved already.
+        reserve: String,
+    },
     /// A map has no room for it.
     #[error("map {map} is full: {lost} until there is room; {remedy}")]
     Full {

@@ -9,6 +9,7 @@
 pub mod change;
 pub mod endpoint;
 pub mod issue;
+pub mod local_ports;
 pub mod node;
 pub mod rules;
 pub mod service;

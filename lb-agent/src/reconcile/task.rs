@@ -17,7 +17,7 @@ use tokio::{
 use super::{Reconciler, SyncError};
 use crate::{
     datapath::{self, Datapath},
-    model::{change::Change, issue::Issue},
+    model::{change::Change, issue::Issue, local_ports::LocalPorts},
     observe::{
         backlog::Backlog,
         health::Pulse,
@@ -41,6 +41,8 @@ pub struct Reports {
     pub health_checks: watch::Sender<HealthChecks>,
     /// What others than the loop cannot do now.
     pub found: watch::Receiver<Vec<Issue>>,
+    /// The ports that the kernel gives to programs.
+    pub local_ports: watch::Receiver<LocalPorts>,
     /// Called with what is ignored, whenever that changes.
     pub issues: IssueSink,
     /// Called with the UDP service ports that changed, when they are in the maps and the
@@ -72,6 +74,8 @@ struct Loop {
     report: Option<Deadline>,
     resync: Deadline,
     known: BTreeSet<Issue>,
+    /// NodePorts that programs may be given, as far as the maps were known last.
+    given: Option<Issue>,
     writes: u64,
     attached: bool,
 }
@@ -131,6 +135,7 @@ impl Loop {
             report: None,
             resync: Deadline::now() + RESYNC,
             known: BTreeSet::new(),
+            given: None,
             writes: 0,
             attached: false,
         }
@@ -149,6 +154,7 @@ impl Loop {
             () = at(self.retire) => Wake::Retire,
             () = at(self.report) => Wake::Report,
             () = changed(&mut self.reports.found) => Wake::Report,
+            () = changed(&mut self.reports.local_ports) => Wake::Report,
             () = at(Some(self.resync)) => Wake::Resync,
         }
     }
@@ -339,10 +345,14 @@ impl Loop {
             self.reports.metrics.services.set(used(maps::NAMES));
             self.reports.metrics.backends.set(used(maps::BACKENDS));
             self.reports.fills.send_replace(usage);
+            let local_ports = self.reports.local_ports.borrow_and_update();
+            let node_ports = planner.tables().node_ports.keys().map(|it| maps::node_port_of(*it));
+            self.given = local_ports.issue(&reconciler.node(), node_ports);
         }
         self.reports.backlog.set_stranded(reconciler.stranded());
         let found = self.reports.found.borrow_and_update().clone();
-        let issues: BTreeSet<_> = reconciler.issues().into_iter().chain(found).collect();
+        let issues = reconciler.issues().into_iter().chain(found).chain(self.given.clone());
+        let issues: BTreeSet<_> = issues.collect();
         for issue in issues.difference(&self.known) {
             tracing::warn!(%issue, "ignored");
         }

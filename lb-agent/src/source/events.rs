@@ -130,6 +130,7 @@ impl From<&Issue> for Notice {
             Problem::Taken { .. } => ("FrontendTaken", "Wait", false),
             Problem::HealthCheckPort { .. } => ("FailedToStartServiceHealthcheck", "Retry", true),
             Problem::Full { .. } => ("MapFull", "Wait", true),
+            Problem::LocalPorts { .. } => ("NodePortsNotReserved", "Tell", true),
             Problem::Unwritten { .. } => ("NotProgrammed", "Retry", true),
             _ => ("ValueIgnored", "Ignore", on_node),
         };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the agent ignored, below `show services`. The agent leaves its list beside its
+//! What the agent ignored: `show issues`, and below `show services`. The agent leaves its list beside its
 //! lock, since no map holds it.
 
 use serde::Serialize;
@@ -17,10 +17,14 @@ struct IssueRow {
     ignored: String,
 }
 
-/// Prints the issues if there are any; nothing if no agent left a list.
+/// Prints the issues; the title alone if there are none.
 pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
-    let rows: Vec<_> =
-        state::issues(view.root())?.into_iter().map(|ignored| IssueRow { ignored }).collect();
+    output::print(&rows(view)?, format)
+}
+
+/// Prints the issues below something else if there are any.
+pub(super) fn print_below(view: &View, format: Format) -> anyhow::Result<()> {
+    let rows = rows(view)?;
     if rows.is_empty() {
         return Ok(());
     }
@@ -28,6 +32,12 @@ pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
         output::write(|out| writeln!(out))?;
     }
     output::print(&rows, format)
+}
+
+/// None if no agent left a list.
+fn rows(view: &View) -> anyhow::Result<Vec<IssueRow>> {
+    let issues = state::issues(view.root())?.into_iter();
+    Ok(issues.map(|ignored| IssueRow { ignored }).collect())
 }
 
 impl Row for IssueRow {

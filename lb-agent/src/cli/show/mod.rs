@@ -46,6 +46,8 @@ enum What {
     Programs,
     /// Exits of the kernel programs, by reason
     Counters,
+    /// What was ignored, is not served or needs a hand, as below "services"
+    Issues,
 }
 
 /// What `show services` and `show backends` print for tables in memory.
@@ -66,6 +68,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Affinity => affinity::print(&view, *output)?,
         What::Programs => programs::print(&view, *output)?,
         What::Counters => counters::print(&view, *output)?,
+        What::Issues => issues::print(&view, *output)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -60,7 +60,7 @@ enum Set {
 pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
     let tables = view.tables()?;
     output::print(&rows(&tables), format)?;
-    issues::print(view, format)
+    issues::print_below(view, format)
 }
 
 /// A row for each frontend key and node port, sorted.

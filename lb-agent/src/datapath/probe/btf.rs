@@ -30,11 +30,21 @@ pub enum BtfError {
 
 /// The layout of the running kernel.
 pub fn namespace_layout() -> Result<NamespaceLayout, BtfError> {
-    let lockdown = fs::read_to_string(LOCKDOWN).unwrap_or_default();
-    if lockdown.contains("[confidentiality]") {
+    if lockdown().is_some_and(|mode| mode == CONFIDENTIALITY) {
         return Err(BtfError::LockedDown);
     }
     layout_in(&fs::read(BTF)?)
+}
+
+/// How far the kernel is locked down; `None` if that cannot be seen from here.
+pub(super) fn lockdown() -> Option<String> {
+    chosen(&fs::read_to_string(LOCKDOWN).ok()?)
+}
+
+/// The word in brackets, as in `none [integrity] confidentiality`.
+fn chosen(modes: &str) -> Option<String> {
+    let mut words = modes.split_whitespace();
+    words.find_map(|word| Some(word.strip_prefix('[')?.strip_suffix(']')?.to_owned()))
 }
 
 /// A BTF blob's two sections.
@@ -164,7 +174,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+/// Documentation/admin-guide/LSM: kernel_lockdown(7).
+pub(super) const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+/// The mode in which no program may read the kernel's memory, by bpf_probe_read_kernel or else.
+pub(super) const CONFIDENTIALITY: &str = "confidentiality";
 const MAGIC: u32 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 
@@ -202,6 +215,13 @@ mod tests {
         assert_eq!(offsets, [("net", "net_cookie", 0), ("net", "dev_base_head", 8)]);
         let missing = layout_in(&blob).unwrap_err().to_string();
         assert!(missing.contains("no sock_common.skc_net"), "{missing}");
+    }
+
+    #[test]
+    fn the_lockdown_mode_is_the_word_in_brackets() {
+        assert_eq!(chosen("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
+        assert_eq!(chosen("none integrity [confidentiality]").as_deref(), Some(CONFIDENTIALITY));
+        assert_eq!(chosen("none"), None);
     }
 
     #[test]

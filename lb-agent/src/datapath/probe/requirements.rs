@@ -7,10 +7,16 @@ use std::{
 };
 
 use aya::{programs::ProgramType, sys::is_program_supported};
+use lb_common::namespace::NamespaceLayout;
 
 use crate::datapath::{
     cgroup::{self, Cgroup},
-    diag, load, probe, syscall,
+    diag, load,
+    probe::{
+        self,
+        btf::{self, BtfError},
+    },
+    syscall,
 };
 
 /// One requirement, and how this node meets it.
@@ -69,7 +75,9 @@ impl fmt::Display for Requirement {
 pub fn requirements(bpf_root: &Path, cgroup_root: Option<&Path>) -> Vec<Requirement> {
     let mut found = vec![capabilities(), kernel()];
     found.extend(programs());
-    found.extend([set_retval(), mptcp(), namespace_cookie(), destroy(), grace(), btf(), jit()]);
+    found.extend([set_retval(), mptcp(), namespace_cookie(), destroy(), grace()]);
+    found.extend([kernel_types(), jit()]);
+    found.extend([lockdown(btf::lockdown()), pod_addresses(btf::namespace_layout())]);
     found.push(bpf_file_system(bpf_root));
     let (mount, root) = cgroup_mount(cgroup_root);
     found.push(mount);
@@ -212,7 +220,7 @@ fn grace() -> Requirement {
     )
 }
 
-fn btf() -> Requirement {
+fn kernel_types() -> Requirement {
     let path = "/sys/kernel/btf/vmlinux";
     if Path::new(path).exists() {
         return ok("BTF", path.to_owned());
@@ -223,6 +231,49 @@ fn btf() -> Requirement {
         "MPTCP sockets cannot be told apart",
         "use a kernel with CONFIG_DEBUG_INFO_BTF".to_owned(),
     )
+}
+
+/// What the lockdown mode takes from the programs; `None`: it cannot be seen.
+fn lockdown(mode: Option<String>) -> Requirement {
+    let name = "kernel lockdown";
+    match mode {
+        None => ok(name, format!("none to be seen ({} is not there)", btf::LOCKDOWN)),
+        Some(mode) if mode == btf::CONFIDENTIALITY => degraded(
+            name,
+            format!(
+                "{mode}: no program may read the kernel's memory (bpf_probe_read_kernel, kprobes)"
+            ),
+            POD_ADDRESSES,
+            "boot with lockdown=integrity on the kernel's command line".to_owned(),
+        ),
+        Some(mode) => ok(name, format!("{mode}: takes nothing that is needed here")),
+    }
+}
+
+/// LB-06: where a pod's socket that is not bound looks for its address.
+fn pod_addresses(layout: Result<NamespaceLayout, BtfError>) -> Requirement {
+    let name = "pod addresses";
+    let error = match layout {
+        Ok(NamespaceLayout { device_ipv6: 0, .. }) => {
+            return degraded(
+                name,
+                "the kernel's BTF has no struct inet6_dev: IPv6 is a module, or not there"
+                    .to_owned(),
+                "where loadBalancerSourceRanges are set, pods get no answer over IPv6",
+                "use a kernel with CONFIG_IPV6=y, if pods have IPv6 addresses".to_owned(),
+            );
+        }
+        Ok(_) => return ok(name, "the kernel's BTF says where namespaces keep them".to_owned()),
+        Err(error) => error,
+    };
+    let mend = match error {
+        BtfError::LockedDown => "see kernel lockdown",
+        BtfError::Read(_) => "use a kernel with CONFIG_DEBUG_INFO_BTF",
+        BtfError::Malformed | BtfError::Missing { .. } => {
+            "use a kernel that this version knows (5.18 to 6.18), and report this line"
+        }
+    };
+    degraded(name, error.to_string(), POD_ADDRESSES, mend.to_owned())
 }
 
 fn jit() -> Requirement {
@@ -315,6 +366,10 @@ fn missing(name: &'static str, found: String, lost: &'static str, mend: String) 
     Requirement { name, state: State::Missing, found, lost, mend }
 }
 
+/// Without the addresses of namespaces.
+const POD_ADDRESSES: &str =
+    "where loadBalancerSourceRanges are set, pods that bind no address get no answer";
+
 /// What an agent must be able to do, with the capability's number.
 pub const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
@@ -341,6 +396,29 @@ mod tests {
         assert_eq!(lacking("CapPrm:\t0\nCapEff:\t000001ffffffffff\n"), [""; 0]);
         assert_eq!(lacking("CapEff:\t000001ffffdfffff\n"), ["CAP_SYS_ADMIN"]);
         assert_eq!(lacking(""), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"]);
+    }
+
+    #[test]
+    fn lockdown_and_an_unknown_kernel_say_what_is_lost_and_what_mends_it() {
+        assert_eq!(lockdown(None).state, State::Ok);
+        assert_eq!(lockdown(Some("integrity".to_owned())).state, State::Ok);
+        let line = lockdown(Some("confidentiality".to_owned())).to_string();
+        for part in ["bpf_probe_read_kernel", "loadBalancerSourceRanges", "lockdown=integrity"] {
+            assert!(line.contains(part), "{line}");
+        }
+        let known = NamespaceLayout { device_ipv6: 8, ..NamespaceLayout::default() };
+        assert_eq!(pod_addresses(Ok(known)).state, State::Ok);
+        let missing = BtfError::Missing { structure: "in_device", field: "ifa_list" };
+        for (layout, parts) in [
+            (Err(missing), ["no in_device.ifa_list", "report"]),
+            (Err(BtfError::LockedDown), ["locked down", "see kernel lockdown"]),
+            (Ok(NamespaceLayout::default()), ["inet6_dev", "CONFIG_IPV6"]),
+        ] {
+            let row = pod_addresses(layout);
+            let line = row.to_string();
+            assert!(row.state == State::Degraded && line.contains("loadBalancerSourceRanges"));
+            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::{
     datapath::{Error, Failed, Grace, Growth, fake::Fake},
-    model::{ObjectName, change::Object},
+    model::{ObjectName, change::Object, local_ports::LocalPorts},
     observe::{health::Health, metrics::ProxyMetrics},
     plan::{op::Op, tables::Tables},
     reconcile::tests::{cluster, service, slice},
@@ -85,6 +85,7 @@ impl Bed {
         let issues = Arc::new(Mutex::new(Vec::new()));
         let told = issues.clone();
         let (finder, found) = watch::channel(Vec::new());
+        let (_, local_ports) = watch::channel(LocalPorts::default());
         let datagrams = Arc::new(Mutex::new(Vec::new()));
         let udp = datagrams.clone();
         let reports = Reports {
@@ -94,6 +95,7 @@ impl Bed {
             fills: watch::channel(Vec::new()).0,
             health_checks: watch::channel(HealthChecks::default()).0,
             found,
+            local_ports,
             issues: Box::new(move |issues| {
                 *told.lock().unwrap() = issues.iter().map(ToString::to_string).collect();
             }),
@@ -283,7 +285,7 @@ async fn an_op_that_fails_at_every_try_of_a_cold_start_keeps_one_service_out_and
     assert_eq!((bed.frontends(), *bed.attached.lock().unwrap()), (2, 1));
     let pulse = bed.pulse.borrow().clone();
     assert!(pulse.applied && pulse.self_test == Some(Ok(())) && pulse.oldest_pending.is_none());
-    let (ready, body) = Health::new(bed.pulse.clone()).readyz();
+    let (ready, body) = Health::new(bed.pulse.clone(), Duration::from_mins(1)).readyz();
     assert!(!ready && body.contains("default/web-2"), "{body}");
     let issues = bed.issues.lock().unwrap().clone();
     assert!(issues.len() == 1 && issues[0].contains("Service default/web-2"), "{issues:?}");
@@ -296,7 +298,7 @@ async fn an_op_that_fails_at_every_try_of_a_cold_start_keeps_one_service_out_and
     bed.maps.lock().refused.clear();
     pass(20_000).await;
     assert_eq!(bed.frontends(), 2);
-    assert!(Health::new(bed.pulse.clone()).readyz().0);
+    assert!(Health::new(bed.pulse.clone(), Duration::from_mins(1)).readyz().0);
     assert_eq!(*bed.issues.lock().unwrap(), Vec::<String>::new());
     assert_eq!(*bed.attached.lock().unwrap(), 1);
 }
