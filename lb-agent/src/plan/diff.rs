@@ -99,15 +99,15 @@ impl Planner {
         load: &dyn Fn(u32) -> u64,
     ) -> Vec<Op> {
         let mut round = self.round(desired, load);
-        let waiting = std::mem::take(&mut self.has_new_room);
-        let waiting: Vec<_> = self.full.keys().filter(|_| waiting).cloned().collect();
+        let again = std::mem::take(&mut self.has_new_room);
+        let waiting: Vec<_> = self.full.keys().filter(|_| again).cloned().collect();
         let frontends = frontends_of(&waiting, desired);
         self.place_ports(changed.ports.iter().cloned().chain(waiting).collect(), &mut round);
         self.remove_frontends(changed.frontends.iter().copied().chain(frontends), &mut round);
-        if changed.node_addresses {
+        if changed.node_addresses || again && self.addresses_left > 0 {
             self.place_node_addresses(&mut round);
         }
-        if changed.service_cidrs {
+        if changed.service_cidrs || again && self.cidrs_left > 0 {
             self.place_service_cidrs(&mut round);
         }
         self.backends.settle(&mut round.phases);
@@ -142,9 +142,9 @@ impl Planner {
         &self.tables
     }
 
-    /// Whether service ports wait that could be tried again now.
+    /// Whether something waits that could be tried again now.
     pub fn has_retry(&self) -> bool {
-        self.has_new_room && !self.full.is_empty()
+        self.has_new_room && self.is_full()
     }
 
     fn round<'a>(&self, desired: &'a Desired, load: &'a dyn Fn(u32) -> u64) -> Round<'a> {
@@ -230,7 +230,9 @@ impl Planner {
         round.phases.node_ports.extend(ops);
         let removed = held.difference(wanted);
         let ops = removed.map(|&address| Op::NodeAddress { address, present: false });
+        let before = round.phases.removals.len();
         round.phases.removals.extend(ops);
+        self.has_new_room |= round.phases.removals.len() > before;
         self.addresses_left = added.count().saturating_sub(round.room.node_addresses);
     }
 }
@@ -245,7 +247,9 @@ impl Planner {
         let ops = ops.map(|(&key, &rule)| Op::ServiceCidr { key, rule: Some(rule) });
         round.phases.node_ports.extend(ops);
         let removed = held.keys().filter(|key| !wanted.contains_key(key));
+        let before = round.phases.removals.len();
         round.phases.removals.extend(removed.map(|&key| Op::ServiceCidr { key, rule: None }));
+        self.has_new_room |= round.phases.removals.len() > before;
         self.cidrs_left = added.count().saturating_sub(room);
     }
 }

@@ -130,11 +130,20 @@ impl<D: Datapath> Reconciler<D> {
     pub fn sync(&mut self) -> Result<(), SyncError> {
         self.make_room()?;
         let changed = std::mem::take(&mut self.changed);
+        self.plan_and_execute(&changed)?;
+        // What this took away may be the room that something waits for.
+        if self.planner.as_ref().is_some_and(Planner::has_retry) {
+            return self.plan_and_execute(&Changed::default());
+        }
+        Ok(())
+    }
+
+    fn plan_and_execute(&mut self, changed: &Changed) -> Result<(), SyncError> {
         let Self { datapath, desired, planner, .. } = self;
         let load = |backend| datapath.load(backend);
         let ops = match planner {
             Some(planner) if changed.is_empty() && !planner.has_retry() => return Ok(()),
-            Some(planner) => planner.plan(desired, &changed, &load),
+            Some(planner) => planner.plan(desired, changed, &load),
             None => {
                 // What the dump does not name is given away.
                 (datapath.grace())()?;
@@ -221,6 +230,7 @@ impl<D: Datapath> Reconciler<D> {
         issues
     }
 
+    /// This node, as an object.
     fn node(&self) -> ObjectName {
         ObjectName::new("", self.snapshot.node.name.clone())
     }

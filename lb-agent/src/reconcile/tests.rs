@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-use lb_common::protocol::Protocol;
+use lb_common::{maps, protocol::Protocol};
 
 /// A Service on 10.96.`number`.1:80.
 pub(super) fn service(number: u8) -> Change {
@@ -282,3 +282,47 @@ fn what_is_served_follows_its_endpoints_although_the_maps_are_full() {
     }
     assert_eq!(reconciler.datapath().tables.check_refs(), Vec::new());
 }
+
+/// A node with more addresses than NODE_ADDRS has room for: one issue of the Node says so, all
+/// else is served, and what waited gets in when others go, also those that go with the same
+/// change.
+#[test]
+fn np_02_a_node_with_too_many_addresses_is_told_so_and_all_else_is_served() {
+    let addresses = |from: u32, to: u32| {
+        let base = u32::from(Ipv4Addr::new(198, 18, 0, 0));
+        Change::NodeAddresses((from..to).map(|it| IpAddr::V4((base + it).into())).collect())
+    };
+    let mut reconciler = Reconciler::new(Fake::new(1));
+    let node = NodeObject { node: Node::named("n1"), issues: Vec::new() };
+    let all = cluster(3, 2).into_iter().chain([Change::Node(node), addresses(0, LEN + 6)]);
+    reconciler.take(all);
+    assert_eq!(settle(&mut reconciler), 0, "nothing fails");
+    let held = |reconciler: &Reconciler<Fake>| {
+        let tables = &reconciler.datapath().tables;
+        (tables.node_addresses.len(), tables.frontends4.len())
+    };
+    assert_eq!(held(&reconciler), (LEN as usize, 3));
+    let issues: Vec<_> = reconciler.issues().iter().map(ToString::to_string).collect();
+    assert_eq!(issues, [TOO_MANY_ADDRESSES]);
+    let usage = reconciler.planner().unwrap().usage();
+    let usage = usage.iter().find(|usage| usage.map == maps::NODE_ADDRS).unwrap();
+    assert_eq!((usage.used, usage.waiting), (LEN as usize, 6));
+
+    // Services still change, and a restart writes nothing.
+    reconciler.take([slice(1, 3), service(4), slice(4, 1)]);
+    assert_eq!(settle(&mut reconciler), 0);
+    assert_eq!(held(&reconciler), (LEN as usize, 4));
+
+    // As many go as wait: those that waited get in.
+    reconciler.take([addresses(6, LEN + 6)]);
+    assert_eq!(settle(&mut reconciler), 0);
+    let last = IpAddr::V4((u32::from(Ipv4Addr::new(198, 18, 0, 0)) + LEN + 5).into());
+    assert_eq!(held(&reconciler), (LEN as usize, 4));
+    assert!(reconciler.datapath().tables.node_addresses.contains(&last.into()));
+    assert_eq!(reconciler.issues(), Vec::new());
+}
+
+const LEN: u32 = maps::NODE_ADDRS_LEN;
+
+const TOO_MANY_ADDRESSES: &str = "Node n1: node addresses: map NODE_ADDRS is full: NodePorts do \
+    not answer on some of them until there is room; give fewer --nodeport-addresses";
