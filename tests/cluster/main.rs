@@ -53,4 +53,5 @@ const SCENARIOS: &[Scenario] = &[
     ("Events about nodes", events::nodes_tell_of_their_agents),
     ("health and metrics", health::health_and_metrics),
     ("a connection that is silent", silence::a_silent_connection),
+    ("an API server that hangs", silence::an_api_server_that_hangs),
 ];

@@ -9,6 +9,7 @@ use lab::{
     driver::Driver,
     need_lab,
     place::bounded_output,
+    wait,
     wire::{AskSpec, Family},
 };
 use serde_json::Value;
@@ -50,6 +51,41 @@ fn an_api_server_that_refuses_is_named_and_tried_again() {
     await_log(&watched.agents[0], "source recovered");
     assert_eq!(watched.agents[0].healthz().unwrap().0, 200);
     driver.ask(AskSpec::tcp(vip(Family::V6, 50))).unwrap();
+    without_service_cidrs(&mut watched, &role, &driver);
+}
+
+/// CIP-05: an agent that may not list ServiceCIDRs is ready without them, says once what is lost
+/// and which right mends it, and takes them up when it gets that.
+fn without_service_cidrs(watched: &mut Watched, role: &str, driver: &Driver) {
+    let free = |agent: &Agent| {
+        let free = vip(Family::V4, 199).to_string();
+        agent.verb(&["explain", &format!("{free}/TCP")]).unwrap().stdout
+    };
+    assert!(free(&watched.agents[0]).contains("CIP-05"), "{}", free(&watched.agents[0]));
+    let less = role.replace("resources: [servicecidrs]", "resources: [none]");
+    watched.cluster.grant(&less).unwrap();
+    let file = watched.cluster.kubeconfig(User::Agent);
+    restart(watched, &file);
+    let agent = &mut watched.agents[0];
+    agent.wait_ready(Duration::from_secs(30)).unwrap();
+    assert_eq!((agent.healthz().unwrap().0, agent.livez().unwrap().0), (200, 200));
+    let told = "free addresses of ServiceCIDRs are left to routing and not dropped (CIP-05)";
+    await_log(agent, told);
+    let failures = "sluice_source_failures_total{reason=\"403\",\
+        resource=\"servicecidrs.networking.k8s.io\",verb=\"watch\"}";
+    let again = || agent.metric(failures).is_ok_and(|count| count >= 3.0);
+    wait::until(Duration::from_secs(30), "three refusals", again).unwrap();
+    let log = agent.log();
+    assert_eq!(log.matches(told).count(), 1, "once, not at every attempt:\n{log}");
+    assert!(log.contains("{apiGroups: [networking.k8s.io], resources: [servicecidrs]"), "{log}");
+    assert!(!free(agent).contains("CIP-05"), "{}", free(agent));
+    driver.ask(AskSpec::tcp(vip(Family::V4, 50))).unwrap();
+    assert_eq!(agent.readyz().unwrap().0, 200);
+
+    watched.cluster.grant(role).unwrap();
+    let agent = &watched.agents[0];
+    let dropped = || free(agent).contains("CIP-05");
+    wait::until(Duration::from_secs(30), "ServiceCIDRs to be taken up", dropped).unwrap();
 }
 
 /// A kubeconfig each, and what the agent says of it.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A connection to the API server that nobody ends and nothing comes through.
+//! An API server that nobody hears of any more: a connection that nothing comes through, and a
+//! process that hangs.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use lab::{
     wire::Family,
 };
 
-use crate::fixture::{Watched, await_inside, vip};
+use crate::fixture::{Watched, await_inside, service, vip};
 
 /// SYN-03: it is noticed within 30 s, and what was missed meanwhile is followed.
 pub(crate) fn a_silent_connection(watched: &Watched) {
@@ -39,6 +40,33 @@ pub(crate) fn a_silent_connection(watched: &Watched) {
     watched.kubectl(["delete", "service", "unheard"]);
 }
 
+/// SYN-03: an API server that hangs, while its kernel answers for it, is noticed within a minute;
+/// what is known is served, and when it goes on so do the watches.
+pub(crate) fn an_api_server_that_hangs(watched: &Watched) {
+    let failing = "sluice_source_failing{resource=\"services\"}";
+    let says = || watched.agents.iter().all(|agent| agent.metric(failing).is_ok_and(|it| it > 0.0));
+    assert!(!says(), "before anything hung");
+    let hung = watched.cluster.hang_api_server().unwrap();
+    let began = Instant::now();
+    wait::until(HANG_NOTICED, "the hang to be noticed", says).unwrap();
+    let noticed = began.elapsed();
+    for agent in &watched.agents {
+        assert_eq!(agent.livez().unwrap().0, 200);
+        assert_eq!(agent.readyz().unwrap().0, 200, "what is known is served");
+    }
+    drop(hung);
+    let healed = Instant::now();
+    watched.apply(&service("after", AFTER, "app: web", ""));
+    watched.await_inside(&vip(Family::V4, AFTER), 4);
+    let followed = healed.elapsed();
+    assert!(!says(), "the watches go on");
+    println!(
+        "an API server that hangs was noticed after {noticed:.1?}; a change after it went on was \
+         followed in {followed:.1?}"
+    );
+    watched.kubectl(["delete", "service", "after"]);
+}
+
 /// A Service that the agent behind the cut does not hear of.
 fn publish_unheard(watched: &Watched) {
     let node = watched.lab.node("node-1").unwrap();
@@ -53,5 +81,8 @@ fn publish_unheard(watched: &Watched) {
 
 /// How long the agent may take.
 const NOTICED: Duration = Duration::from_secs(30);
+/// How long it may take to find out that a server hangs: 40 s, on a machine that is busy.
+const HANG_NOTICED: Duration = Duration::from_mins(1);
 /// Last part of the ClusterIPs.
 const UNHEARD: u8 = 80;
+const AFTER: u8 = 81;

@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 
 use crate::{
     Lab,
@@ -52,6 +53,17 @@ pub struct Cluster {
     api_server: Option<Process>,
     controllers: Process,
     etcd: Process,
+}
+
+/// An API server that hangs. Dropping it lets the server go on.
+#[derive(Debug)]
+pub struct Hung<'a>(&'a Process);
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        // One that was killed meanwhile needs no waking.
+        drop(self.0.signal(Signal::SIGCONT));
+    }
 }
 
 impl User {
@@ -150,6 +162,17 @@ impl Cluster {
         control_plane::wait_ready(&self.control, &self.dir, &mut process)?;
         self.api_server = Some(process);
         Ok(())
+    }
+
+    /// Has the API server hang until the guard is dropped, also by a panic: its process does
+    /// nothing, its kernel still answers for it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn hang_api_server(&self) -> Result<Hung<'_>> {
+        let process = self.api_server.as_ref().context("the API server does not run")?;
+        process.signal(Signal::SIGSTOP)?;
+        Ok(Hung(process))
     }
 
     /// Directory of certificates, kubeconfigs and the store.

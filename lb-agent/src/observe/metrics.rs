@@ -3,6 +3,7 @@
 //!
 //! Kernel counters are read when a scrape asks for them; nothing polls.
 
+mod client;
 mod process;
 mod proxy;
 
@@ -24,7 +25,11 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use tokio::sync::watch;
 
+use crate::source::Status;
+
+pub use client::ClientMetrics;
 pub use proxy::{Changes, ProxyMetrics};
 
 /// Everything that `/metrics` shows. Each component holds the part that it feeds.
@@ -88,13 +93,20 @@ type Measure = (&'static str, &'static str, fn(&Fill) -> u64);
 struct KernelCollector(Mutex<Box<dyn Kernel>>);
 
 impl Metrics {
-    /// A registry over what the kernel holds.
-    pub fn new(kernel: Box<dyn Kernel>) -> Arc<Self> {
+    /// A registry over what the kernel holds, what became of requests to the API server, and
+    /// how the source fares.
+    pub fn new(
+        kernel: Box<dyn Kernel>,
+        client: &ClientMetrics,
+        source: watch::Receiver<Status>,
+    ) -> Arc<Self> {
         let mut registry = Registry::default();
         let (sync, proxy) = (SyncMetrics::default(), ProxyMetrics::default());
         let ours = registry.sub_registry_with_prefix("sluice");
         sync.register(ours);
         ours.register_collector(Box::new(KernelCollector(Mutex::new(kernel))));
+        ours.register_collector(Box::new(client::SourceCollector(source)));
+        client.register(registry.sub_registry_with_prefix("rest_client"));
         proxy.register(registry.sub_registry_with_prefix("kubeproxy"));
         let process = registry.sub_registry_with_prefix("process");
         process.register_collector(Box::new(process::ProcessCollector));
@@ -236,7 +248,7 @@ pub(crate) fn empty() -> Arc<Metrics> {
             Vec::new()
         }
     }
-    Metrics::new(Box::new(Nothing))
+    Metrics::new(Box::new(Nothing), &ClientMetrics::default(), watch::channel(Status::default()).1)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! ```
 
 mod config_file;
+pub mod local_ports;
 mod servers;
 pub mod state;
 mod tuning;
@@ -25,12 +26,12 @@ use tokio::{
     sync::watch,
     task,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::servers::Sources;
 
 use crate::{
-    config::{Allow, Config, Tuning},
+    config::{Config, Tuning},
     datapath::{
         cgroup,
         kernel::Kernel,
@@ -42,7 +43,7 @@ use crate::{
         health::{Health, Pulse},
         http::BindError,
         kernel::Pinned,
-        metrics::Metrics,
+        metrics::{ClientMetrics, Metrics},
     },
     plan::health_checks::HealthChecks,
     reconcile::{self, IssueSink, Reconciler, Reports},
@@ -123,47 +124,20 @@ pub fn set_up(tuning: &Tuning) {
 
 async fn serve(config: Config) -> Result<(), RunError> {
     let started = SystemTime::now();
-    let Config {
-        source, bpf_root, cgroup_root, allow, rules, limits, binds, configz, file, ..
-    } = config;
-    let unrestricted = source.node_ports.unrestricted();
     let stop = CancellationToken::new();
     end_on_signal(&stop)?;
-    let Feed { changes, events, tasks: mut feed, .. } = source::start(source).await?;
-    let cgroup_root = cgroup_root_of(cgroup_root, allow.nested_cgroup)?;
-    let kernel = open(&bpf_root, &cgroup_root, allow, limits)?;
-
-    let (pulse, pulses) = watch::channel(Pulse::default());
-    let (fills, filled) = watch::channel(Vec::new());
-    let page = Metrics::new(Box::new(Pinned { bpf_root: bpf_root.clone(), fills: filled }));
-    let health = Arc::new(Health::new(pulses));
-    let (health_checks, checks) = watch::channel(HealthChecks::default());
-    let (finder, found) = watch::channel(Vec::new());
-    let metrics = page.clone();
-    let announcer = Announcer::new(events.clone());
-    let sources = Sources { health, metrics, configz, checks, finder, unrestricted, events };
-    let servers = servers::start(binds, sources, &stop).await?;
-
-    let datagrams = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone()).start();
-    let datagrams = datagrams.map_err(failed("start a thread"))?;
-    let issues = issue_sink(bpf_root, announcer);
-    let backlog = Backlog::new(page.proxy.clone(), started);
-    let reports = Reports {
-        pulse,
-        metrics: page.sync.clone(),
-        backlog,
-        fills,
-        health_checks,
-        found,
-        issues,
-        datagrams,
-    };
-    let reconcile =
-        reconcile::run(Reconciler::new(kernel).with_rules(rules), changes, reports, attach);
+    let client = ClientMetrics::default();
+    let feed = source::start(config.source.clone(), client.sink()).await?;
+    let cgroup_root = cgroup_root_of(config.cgroup_root.clone(), config.allow.nested_cgroup)?;
+    let kernel = open(&config, &cgroup_root)?;
+    let sources = (&feed, &client);
+    let (reports, servers) = report(&config, sources, cgroup_root, started, &stop).await?;
+    let reconciler = Reconciler::new(kernel).with_rules(config.rules);
+    let Feed { changes, tasks: mut feed, .. } = feed;
     let outcome = tokio::select! {
-        () = reconcile => Ok(()),
+        () = reconcile::run(reconciler, changes, reports, attach) => Ok(()),
         () = stop.cancelled() => Ok(()),
-        path = config_file::changed(file) => Err(RunError::ConfigChanged { path }),
+        path = config_file::changed(config.file) => Err(RunError::ConfigChanged { path }),
     };
     stop.cancel();
     feed.shutdown().await;
@@ -172,18 +146,56 @@ async fn serve(config: Config) -> Result<(), RunError> {
     outcome
 }
 
+/// Whom the loop tells how it fares, and the servers that answer from it.
+async fn report(
+    config: &Config,
+    (feed, client): (&Feed, &ClientMetrics),
+    cgroup_root: PathBuf,
+    started: SystemTime,
+    stop: &CancellationToken,
+) -> Result<(Reports, TaskTracker), RunError> {
+    let bpf_root = &config.bpf_root;
+    let (pulse, pulses) = watch::channel(Pulse::default());
+    let (fills, filled) = watch::channel(Vec::new());
+    let pinned = Pinned { bpf_root: bpf_root.clone(), fills: filled };
+    let page = Metrics::new(Box::new(pinned), client, feed.status.clone());
+    let (health_checks, checks) = watch::channel(HealthChecks::default());
+    let (finder, found) = watch::channel(Vec::new());
+    let (given, local_ports) = watch::channel(local_ports::read());
+    tokio::spawn(local_ports::follow(given));
+    let announcer = Announcer::new(feed.events.clone());
+    let sources = Sources {
+        health: Arc::new(Health::new(pulses, config.stale_after)),
+        metrics: page.clone(),
+        configz: config.configz.clone(),
+        checks,
+        finder,
+        unrestricted: config.source.node_ports.unrestricted(),
+        events: feed.events.clone(),
+    };
+    let servers = servers::start(config.binds, sources, stop).await?;
+    let sweeper = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone());
+    let reports = Reports {
+        pulse,
+        metrics: page.sync.clone(),
+        backlog: Backlog::new(page.proxy.clone(), started),
+        fills,
+        health_checks,
+        found,
+        local_ports,
+        issues: issue_sink(bpf_root.clone(), announcer),
+        datagrams: sweeper.start().map_err(failed("start a thread"))?,
+    };
+    Ok((reports, servers))
+}
+
 /// Loads the programs, or takes over those that run.
-fn open(
-    bpf_root: &Path,
-    cgroup_root: &Path,
-    allow: Allow,
-    limits: Capacities,
-) -> Result<Kernel, LoadError> {
+fn open(config: &Config, cgroup_root: &Path) -> Result<Kernel, LoadError> {
     let options = Options {
-        bpf_root: bpf_root.to_owned(),
+        bpf_root: config.bpf_root.clone(),
         cgroup_root: cgroup_root.to_owned(),
-        allow_foreign: allow.foreign_programs,
-        limits,
+        allow_foreign: config.allow.foreign_programs,
+        limits: config.limits,
     };
     Kernel::open(&options, &Capacities::MINIMUM)
 }

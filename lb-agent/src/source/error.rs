@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What can go wrong between the cluster and the model.
 
-use std::{fmt, io, path::PathBuf};
+use std::{borrow::Cow, fmt, io, path::PathBuf};
 
 use kube::{
     config::{InClusterError, KubeconfigError},
@@ -78,6 +78,21 @@ pub enum Error {
         code: u16,
         /// What the server says.
         message: String,
+    },
+    /// The API server has no such objects, or does not give them, and the agent can do without
+    /// them. It is tried again.
+    #[error("{lost}: the API server answers {code} to {verb} {resource}: {message}{}", instead(*code))]
+    Without {
+        /// What was listed or watched.
+        resource: Resource,
+        /// Which of the two.
+        verb: Verb,
+        /// The HTTP status.
+        code: u16,
+        /// What the server says.
+        message: String,
+        /// What does not work without them.
+        lost: &'static str,
     },
     /// A list or watch failed on the way. It is tried again.
     #[error("cannot {verb} {resource}; trying again{}", way_hint(source))]
@@ -204,9 +219,51 @@ impl Error {
         )
     }
 
+    /// Whether the agent does without what it could not have.
+    pub const fn is_done_without(&self) -> bool {
+        matches!(self, Self::Without { .. })
+    }
+
+    /// What failed and why, in a word each, for metrics; `None`: nothing did. An API server
+    /// that is older than a kind of objects has not failed.
+    pub(super) fn cause(&self) -> Option<(&'static str, Cow<'static, str>)> {
+        Some(match self {
+            Self::Without { code: ABSENT, .. } => return None,
+            Self::Refused { verb, code, .. } | Self::Without { verb, code, .. } => {
+                (verb.name(), code.to_string().into())
+            }
+            Self::Watch { verb, source, .. } => (verb.name(), way(source).into()),
+            Self::NoNode { .. } => (Verb::List.name(), "none".into()),
+            Self::Manifest { .. } => ("read", "invalid".into()),
+            _ => ("read", "unreadable".into()),
+        })
+    }
+
     /// The error and its causes in one line.
     pub fn chain(&self) -> String {
         chain(self)
+    }
+}
+
+impl Verb {
+    /// The word for it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+impl Resource {
+    /// Its name, with its group.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::EndpointSlices => "endpointslices.discovery.k8s.io",
+            Self::Nodes => "nodes",
+            Self::ServiceCidrs => "servicecidrs.networking.k8s.io",
+        }
     }
 }
 
@@ -228,21 +285,42 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Services => "services",
-            Self::EndpointSlices => "endpointslices.discovery.k8s.io",
-            Self::Nodes => "nodes",
-            Self::ServiceCidrs => "servicecidrs.networking.k8s.io",
-        })
+        f.pad(self.name())
     }
 }
 
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::List => "list",
-            Self::Watch => "watch",
-        })
+        f.pad(self.name())
+    }
+}
+
+/// What to do about objects that the API server does not give.
+fn instead(code: u16) -> &'static str {
+    match code {
+        403 => {
+            "; to have it, add to the agent's ClusterRole: - {apiGroups: [networking.k8s.io], \
+             resources: [servicecidrs], verbs: [list, watch]}"
+        }
+        ABSENT => "; Kubernetes has them from 1.33 on",
+        _ => "",
+    }
+}
+
+/// On which part of its way a request failed, in a word.
+fn way(error: &watcher::Error) -> &'static str {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => match error {
+            kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
+                "connection"
+            }
+            kube::Error::Auth(_) => "credentials",
+            kube::Error::SerdeError(_) | kube::Error::LinesCodecMaxLineLengthExceeded => "content",
+            _ => "other",
+        },
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => "content",
     }
 }
 
@@ -268,3 +346,6 @@ fn way_hint(error: &watcher::Error) -> &'static str {
 fn of_context(context: Option<&String>) -> String {
     context.map_or_else(String::new, |name| format!(" with context {name:?} (--context)"))
 }
+
+/// HTTP 404: the server is older than these objects.
+pub(super) const ABSENT: u16 = 404;

@@ -37,8 +37,9 @@ use crate::model::change::Change;
 
 pub use self::{
     error::{Error, ManifestProblem, NetlinkError, Resource, Verb, chain},
+    kube::requests::{Answer, AnswerSink},
     manifests::{Line, read as read_manifest},
-    status::{Place, Status},
+    status::{Failure, Place, Status},
 };
 
 /// What a source must be told.
@@ -109,13 +110,13 @@ pub struct Feed {
 }
 
 /// Starts a source on the current tokio runtime. Netlink is asked in the network namespace
-/// of the calling thread.
+/// of the calling thread. `answers` is told of each answer of an API server.
 ///
 /// # Errors
 /// What no waiting mends, so that the process should exit with code 2: [`Error::Kubeconfig`],
 /// [`Error::InCluster`], [`Error::Client`], [`Error::ManifestsDirectory`], [`Error::Inotify`],
 /// [`Error::Netlink`]. An API server that does not answer is none of them.
-pub async fn start(config: Config) -> Result<Feed, Error> {
+pub async fn start(config: Config, answers: AnswerSink) -> Result<Feed, Error> {
     let node_name: Arc<str> = config.node_name.trim().to_lowercase().into();
     let (changes, receiver) = mpsc::channel(QUEUED_BATCHES);
     let (reporter, status) = Reporter::new();
@@ -134,6 +135,7 @@ pub async fn start(config: Config) -> Result<Feed, Error> {
         }
         Origin::InCluster { master } => Some(kube::client::in_cluster(master)?),
     };
+    let maker = maker.map(|maker| maker.with_answers(answers));
     let mut events = Events::default();
     if let Some(maker) = maker {
         kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;

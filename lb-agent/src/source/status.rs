@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How a source fares, for health, metrics and the log.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -15,7 +15,18 @@ pub struct Status {
     /// What goes wrong now. What a place served last is served on (SYN-03).
     pub failures: BTreeMap<Place, Arc<Error>>,
     /// How many failures there were since the start, those that ended included.
-    pub failures_total: u64,
+    pub counts: BTreeMap<Failure, u64>,
+}
+
+/// What failed, as metrics call it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Failure {
+    /// The resource with its group; or "addresses", "manifests".
+    pub resource: &'static str,
+    /// list, watch or read.
+    pub verb: &'static str,
+    /// An HTTP status, or a word for what was in the way.
+    pub reason: Cow<'static, str>,
 }
 
 /// Where something goes wrong.
@@ -35,6 +46,13 @@ pub enum Place {
 #[derive(Clone, Debug)]
 pub(super) struct Reporter(watch::Sender<Status>);
 
+impl Status {
+    /// How many failures there were since the start.
+    pub fn failures_total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+}
+
 impl Reporter {
     pub(super) fn new() -> (Self, watch::Receiver<Status>) {
         let (sender, receiver) = watch::channel(Status::default());
@@ -49,12 +67,19 @@ impl Reporter {
     /// Something goes wrong at a place.
     pub(super) fn failed(&self, place: &Place, error: Error) {
         self.0.send_if_modified(|status| {
-            status.failures_total += 1;
+            if let Some((verb, reason)) = error.cause() {
+                let failure = Failure { resource: place.name(), verb, reason };
+                *status.counts.entry(failure).or_default() += 1;
+            }
             let text = error.chain();
             if status.failures.get(place).is_some_and(|known| known.chain() == text) {
                 return false;
             }
-            tracing::error!(%place, error = text, "source failed");
+            if error.is_done_without() {
+                tracing::warn!(%place, reason = text, "done without");
+            } else {
+                tracing::error!(%place, error = text, "source failed");
+            }
             status.failures.insert(place.clone(), Arc::new(error));
             true
         });
@@ -86,6 +111,18 @@ impl Reporter {
         }
         for (place, error) in failures {
             self.failed(&place, error);
+        }
+    }
+}
+
+impl Place {
+    /// What metrics call it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Resource(resource) => resource.name(),
+            Self::Node => Resource::Nodes.name(),
+            Self::Addresses => "addresses",
+            Self::File(..) => "manifests",
         }
     }
 }

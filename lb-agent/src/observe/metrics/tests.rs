@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
 
 use super::*;
-use crate::observe::exposition::classic;
+use crate::{
+    observe::exposition::classic,
+    source::{Answer, Error, Failure, Place, Resource},
+};
 
 #[derive(Debug)]
 struct Fixed;
@@ -18,9 +21,73 @@ impl Kernel for Fixed {
     }
 }
 
+fn fixed(client: &ClientMetrics, source: Status) -> Arc<Metrics> {
+    Metrics::new(Box::new(Fixed), client, watch::channel(source).1)
+}
+
+/// A source of which Services failed three times and EndpointSlices fail now.
+fn failing() -> Status {
+    let failure =
+        |resource, verb, reason: &'static str| Failure { resource, verb, reason: reason.into() };
+    let slices = Resource::EndpointSlices;
+    let error = Error::NoNode { name: "n1".to_owned() };
+    Status {
+        failures: [(Place::Resource(slices), Arc::new(error))].into(),
+        counts: [
+            (failure("services", "watch", "403"), 3),
+            (failure(slices.name(), "list", "connection"), 1),
+        ]
+        .into(),
+        ..Status::default()
+    }
+}
+
+/// A client that asked for a watch, a list and an Event, the last in vain.
+fn asked() -> ClientMetrics {
+    let client = ClientMetrics::default();
+    for (method, code, is_watch) in
+        [("GET", Some(200), true), ("GET", Some(200), false), ("POST", None, false)]
+    {
+        let host = "192.0.2.1:6443".to_owned();
+        let took = Duration::from_millis(30);
+        client.answered(&Answer { method: method.to_owned(), host, code, took, is_watch });
+    }
+    client
+}
+
+#[test]
+fn what_failed_at_the_source_is_counted_and_what_fails_now_is_told() {
+    let page = classic(&fixed(&ClientMetrics::default(), failing()).encode());
+    for line in [
+        "sluice_source_failures_total{reason=\"403\",resource=\"services\",verb=\"watch\"} 3",
+        "sluice_source_failures_total{reason=\"connection\",\
+         resource=\"endpointslices.discovery.k8s.io\",verb=\"list\"} 1",
+        "sluice_source_failing{resource=\"endpointslices.discovery.k8s.io\"} 1",
+        "sluice_source_failing{resource=\"services\"} 0",
+    ] {
+        assert!(page.contains(line), "{line} is missing:\n{page}");
+    }
+}
+
+#[test]
+fn requests_have_the_names_of_every_kubernetes_client() {
+    let page = classic(&fixed(&asked(), Status::default()).encode());
+    for line in [
+        "rest_client_requests_total{code=\"200\",host=\"192.0.2.1:6443\",method=\"GET\"} 2",
+        "rest_client_requests_total{code=\"<error>\",host=\"192.0.2.1:6443\",method=\"POST\"} 1",
+        "rest_client_request_duration_seconds_bucket{le=\"0.025\",host=\"192.0.2.1:6443\",\
+         verb=\"GET\"} 0",
+        "rest_client_request_duration_seconds_bucket{le=\"0.1\",host=\"192.0.2.1:6443\",\
+         verb=\"GET\"} 1",
+        "rest_client_request_duration_seconds_count{host=\"192.0.2.1:6443\",verb=\"POST\"} 1",
+    ] {
+        assert!(page.contains(line), "{line} is missing:\n{page}");
+    }
+}
+
 #[test]
 fn a_page_holds_counters_fills_and_syncs() {
-    let metrics = Metrics::new(Box::new(Fixed));
+    let metrics = fixed(&ClientMetrics::default(), Status::default());
     metrics.sync.observe(Duration::from_millis(3), 7);
     let page = metrics.encode();
     for line in [
@@ -38,7 +105,7 @@ fn a_page_holds_counters_fills_and_syncs() {
 
 #[test]
 fn the_checks_of_the_metrics_server_are_told() {
-    let metrics = Metrics::new(Box::new(Fixed));
+    let metrics = fixed(&ClientMetrics::default(), Status::default());
     metrics.checked();
     let page = classic(&metrics.encode_slis());
     for line in [
@@ -86,12 +153,13 @@ fn rows(page: &str) -> BTreeMap<String, Row> {
 
 /// docs/metrics.md, from the registry.
 fn document() -> String {
-    let metrics = Metrics::new(Box::new(Fixed));
+    let metrics = fixed(&asked(), failing());
     metrics.proxy.set_stranded(&crate::plan::stranded::Stranded::default());
     let mut text = HEAD.to_owned();
     let pages = [
         ("kube-proxy's own, on `/metrics`", "kubeproxy_", metrics.encode()),
         ("Sluice's, on `/metrics`", "sluice_", metrics.encode()),
+        ("Those of every client of Kubernetes, on `/metrics`", "rest_client_", metrics.encode()),
         ("The process's, on `/metrics`", "process_", metrics.encode()),
         ("On `/metrics/slis`", "", metrics.encode_slis()),
     ];

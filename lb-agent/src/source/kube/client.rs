@@ -16,7 +16,7 @@ use tower::{
     util::{MapResponse, MapResponseLayer},
 };
 
-use super::transport;
+use super::{requests::AnswerSink, transport};
 use crate::source::{
     Master,
     error::{Error, Resource},
@@ -29,6 +29,8 @@ pub(in crate::source) struct ClientMaker {
     config: Config,
     /// For messages: the file, or the service account.
     origin: String,
+    /// Told of each answer to any client.
+    answers: AnswerSink,
 }
 
 /// Whom a client tells that the API server answered.
@@ -85,7 +87,12 @@ impl ClientMaker {
         if let Some(Master(server)) = master {
             config.cluster_url = server;
         }
-        Self { config, origin }
+        Self { config, origin, answers: AnswerSink::default() }
+    }
+
+    /// Has clients tell of each answer, for metrics.
+    pub(in crate::source) fn with_answers(self, answers: AnswerSink) -> Self {
+        Self { answers, ..self }
     }
 
     /// A client that tells of each answer that is a success.
@@ -105,7 +112,7 @@ impl ClientMaker {
     }
 
     fn client_of(&self, answered: Option<Answered>) -> Result<Client, Error> {
-        let client = transport::client(&self.config, answered);
+        let client = transport::client(&self.config, &self.answers, answered);
         client.map_err(|source| Error::Client {
             origin: self.origin.clone(),
             source: Box::new(source),

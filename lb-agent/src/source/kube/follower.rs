@@ -21,9 +21,9 @@ pub(super) trait Follower<K>: Send {
         None
     }
 
-    /// Whether a server need not know such objects.
-    fn is_optional(&self) -> bool {
-        false
+    /// What does not work without such objects; `None`: nothing does.
+    fn lost_without(&self) -> Option<&'static str> {
+        None
     }
 
     /// When [`Self::expire`] is to be called, if at all.
@@ -44,7 +44,8 @@ pub(super) struct Objects<K, T> {
     listing: fn(Vec<Object<T>>) -> Listing,
     /// What was listed so far.
     listed: Vec<Object<T>>,
-    optional: bool,
+    /// What does not work without them, if they can be done without.
+    lost: Option<&'static str>,
     /// Whether a list, or that there is none, was said.
     said: bool,
 }
@@ -55,12 +56,12 @@ impl<K, T> Objects<K, T> {
         change: fn(Object<T>) -> Change,
         listing: fn(Vec<Object<T>>) -> Listing,
     ) -> Self {
-        Self { convert, change, listing, listed: Vec::new(), optional: false, said: false }
+        Self { convert, change, listing, listed: Vec::new(), lost: None, said: false }
     }
 
-    /// Objects that a server need not have.
-    pub(super) fn optional(mut self) -> Self {
-        self.optional = true;
+    /// Objects that a server need not have; `lost` says what does not work then.
+    pub(super) fn optional(mut self, lost: &'static str) -> Self {
+        self.lost = Some(lost);
         self
     }
 }
@@ -88,14 +89,14 @@ impl<K: Resource, T: Send> Follower<K> for Objects<K, T> {
     }
 
     fn refused(&mut self) -> Option<Change> {
-        if !self.optional || std::mem::replace(&mut self.said, true) {
+        if self.lost.is_none() || std::mem::replace(&mut self.said, true) {
             return None;
         }
         Some(Change::Replace(Box::new((self.listing)(Vec::new()))))
     }
 
-    fn is_optional(&self) -> bool {
-        self.optional
+    fn lost_without(&self) -> Option<&'static str> {
+        self.lost
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) mod events;
 mod follower;
 mod node;
 mod pace;
+pub(super) mod requests;
 mod transport;
 mod watch;
 
@@ -94,7 +95,7 @@ pub(super) fn start(
             service_cidrs: Some(cidrs),
             ..Listing::default()
         })
-        .optional(),
+        .optional(WITHOUT_CIDRS),
     };
     tasks.spawn(service_cidrs.run(messages.clone(), reporter.clone()));
     tasks.spawn(services.run(messages.clone(), reporter.clone()));
@@ -102,6 +103,10 @@ pub(super) fn start(
     tasks.spawn(node.run(messages.clone(), reporter.clone()));
     Ok(())
 }
+
+/// Without ServiceCIDRs.
+const WITHOUT_CIDRS: &str =
+    "free addresses of ServiceCIDRs are left to routing and not dropped (CIP-05)";
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::source::{
     batch::Message,
-    error::{Error, Resource, Verb},
+    error::{ABSENT, Error, Resource, Verb},
     status::{Place, Reporter},
 };
 
@@ -137,10 +137,6 @@ where
             tracing::debug!(%resource, "the watch is too old; listing again");
             return;
         }
-        if is_absent(&error) && self.follower.is_optional() {
-            tracing::debug!(%resource, "this API server does not know them");
-            return;
-        }
         let verb = match error {
             watcher::Error::InitialListFailed(_) => Verb::List,
             watcher::Error::WatchStartFailed(_)
@@ -148,14 +144,16 @@ where
             | watcher::Error::WatchFailed(_)
             | watcher::Error::NoResourceVersion => Verb::Watch,
         };
-        let error = match status(&error) {
-            Some(status) => Error::Refused {
-                resource,
-                verb,
-                code: status.code,
-                message: status.message.clone(),
-            },
-            None => Error::Watch { resource, verb, source: Box::new(error) },
+        let error = match (status(&error), self.follower.lost_without()) {
+            (Some(status), Some(lost)) if is_denied(&error) => {
+                let (code, message) = (status.code, status.message.clone());
+                Error::Without { resource, verb, code, message, lost }
+            }
+            (Some(status), _) => {
+                let (code, message) = (status.code, status.message.clone());
+                Error::Refused { resource, verb, code, message }
+            }
+            (None, _) => Error::Watch { resource, verb, source: Box::new(error) },
         };
         reporter.failed(&Place::Resource(resource), error);
     }
@@ -176,14 +174,9 @@ fn is_gone(error: &watcher::Error) -> bool {
     status(error).is_some_and(|status| status.code == GONE)
 }
 
-/// The server does not know such objects: it is older than they are.
-fn is_absent(error: &watcher::Error) -> bool {
-    status(error).is_some_and(|status| status.code == 404)
-}
-
 /// The server will not give such objects, however often it is asked.
 fn is_denied(error: &watcher::Error) -> bool {
-    status(error).is_some_and(|status| matches!(status.code, 403 | 404))
+    status(error).is_some_and(|status| matches!(status.code, 403 | ABSENT))
 }
 
 /// A server whose WatchList feature is off calls `sendInitialEvents` invalid.
@@ -195,8 +188,8 @@ fn is_refused_list(error: &watcher::Error) -> bool {
 /// HTTP 410: the resource version is not in the server's memory any more.
 const GONE: u16 = 410;
 
-/// How long one watch request runs. A server that stays connected and says nothing any more is
-/// noticed 5 s later; a connection that died silently, sooner (`transport`).
+/// How long one watch request runs. A server that says nothing any more is noticed 5 s later;
+/// one that answers no PING, or a connection that died silently, sooner (`transport`).
 const WATCH_SECS: u32 = 120;
 
 /// Objects in a page; a page of whole objects is in memory at once.

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::{core::v1::Service, networking::v1::ServiceCIDR};
 use kube::client::{Body, ClientBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -26,7 +26,7 @@ use crate::{
     },
     source::{
         Status,
-        convert::service,
+        convert::{service, service_cidr},
         kube::{
             client::{Answered, telling},
             follower::Objects,
@@ -74,7 +74,34 @@ struct Running {
 }
 
 impl Running {
+    /// A watch of Services.
     fn start(script: Vec<Answer>) -> Self {
+        let config = watcher::Config::default().labels("!x").fields("spec.clusterIP!=None");
+        let services = Objects::<Service, model::Service>::new(service, Change::Service, |it| {
+            Listing { services: Some(it), ..Listing::default() }
+        });
+        Self::of(Resource::Services, config, services, script)
+    }
+
+    /// A watch of ServiceCIDRs, which can be done without.
+    fn optional(script: Vec<Answer>) -> Self {
+        let cidrs = Objects::<ServiceCIDR, _>::new(service_cidr, Change::ServiceCidr, |it| {
+            Listing { service_cidrs: Some(it), ..Listing::default() }
+        });
+        let (config, cidrs) = (watcher::Config::default(), cidrs.optional("x is lost"));
+        Self::of(Resource::ServiceCidrs, config, cidrs, script)
+    }
+
+    fn of<K, F>(
+        resource: Resource,
+        config: watcher::Config,
+        follower: F,
+        script: Vec<Answer>,
+    ) -> Self
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+        F: Follower<K> + Sync + 'static,
+    {
         let queries = Arc::new(Mutex::new(Vec::new()));
         let script = Arc::new(Mutex::new(VecDeque::from(script)));
         let seen = queries.clone();
@@ -93,33 +120,25 @@ impl Running {
         });
         let (reporter, status) = Reporter::new();
         let waiting = Arc::<Notify>::default();
-        let answered = Answered {
-            resource: Resource::Services,
-            reporter: reporter.clone(),
-            waiting: waiting.clone(),
-        };
+        let answered = Answered { resource, reporter: reporter.clone(), waiting: waiting.clone() };
         let client = telling(ClientBuilder::new(server, "default"), answered).build();
-        let watch = Watch {
-            api: Api::<Service>::all(client),
-            config: watcher::Config::default().labels("!x").fields("spec.clusterIP!=None"),
-            resource: Resource::Services,
-            answered: waiting,
-            follower: Objects::<Service, model::Service>::new(
-                service,
-                Change::Service,
-                |services| Listing { services: Some(services), ..Listing::default() },
-            ),
-        };
+        let watch =
+            Watch { api: Api::<K>::all(client), config, resource, answered: waiting, follower };
         let (sender, messages) = mpsc::channel(100);
         let mut tasks = JoinSet::new();
         tasks.spawn(watch.run(sender, reporter));
         Self { queries, messages, status, snapshot: Snapshot::default(), _tasks: tasks }
     }
 
-    /// The names of all Services after the next change.
-    async fn next(&mut self) -> String {
+    async fn change(&mut self) -> Change {
         let message = tokio::time::timeout(BOUND, self.messages.recv()).await;
         let Some(Message::Change(change)) = message.expect("a change in time") else { panic!() };
+        change
+    }
+
+    /// The names of all Services after the next change.
+    async fn next(&mut self) -> String {
+        let change = self.change().await;
         self.snapshot.apply(change);
         let names: BTreeSet<_> = self.snapshot.services.keys().map(|it| &*it.name).collect();
         names.into_iter().collect::<Vec<_>>().join(" ")
@@ -219,7 +238,7 @@ async fn a_server_that_refuses_streaming_lists_is_asked_for_pages() {
     assert!(running.query(1).contains("limit=200"), "{}", running.query(1));
     assert!(running.query(2).contains("continue=more"), "{}", running.query(2));
     assert!(running.query(3).contains("resourceVersion=5"), "{}", running.query(3));
-    assert_eq!(running.status.borrow().failures_total, 0);
+    assert_eq!(running.status.borrow().failures_total(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +266,7 @@ async fn syn_03_a_refusal_is_told_once_and_what_was_known_stays() {
     watched.mark_unchanged();
     assert_eq!(running.next().await, "a b");
     running.until_recovered().await;
-    assert_eq!(running.status.borrow().failures_total, 3);
+    assert_eq!(running.status.borrow().failures_total(), 3);
     // Told twice in all: when it began and when it ended.
     assert!(watched.has_changed().unwrap());
 }
@@ -271,7 +290,7 @@ async fn syn_03_a_watch_that_is_too_old_lists_again_and_is_swapped_in_whole() {
     ]);
     assert_eq!(running.next().await, "a b");
     assert_eq!(running.next().await, "b c");
-    assert_eq!(running.status.borrow().failures_total, 0);
+    assert_eq!(running.status.borrow().failures_total(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,6 +321,47 @@ async fn a_list_that_is_broken_off_begins_again_without_hurry() {
     ]);
     assert_eq!(running.next().await, "a");
     assert!(began.elapsed() >= MIN_DELAY * 7, "{:?}", began.elapsed());
+}
+
+/// CIP-05: without ServiceCIDRs nothing waits (an empty list is said at once), what is lost is
+/// told once, and when they come they are taken up. A server without such objects has not
+/// failed; one that denies them has.
+#[tokio::test(start_paused = true)]
+async fn cip_05_service_cidrs_that_are_not_given_are_told_once_and_taken_up_when_they_come() {
+    for (code, failures, mend) in [
+        (404, 0, "the server is older; Kubernetes has them from 1.33 on"),
+        (403, 6, "add to the agent's ClusterRole: - {apiGroups: [networking.k8s.io]"),
+    ] {
+        let denied = || {
+            let message = if code == 404 { "the server is older" } else { "no such role" };
+            Answer { code, lines: vec![refused(code, message)], open: false }
+        };
+        let mut script: Vec<_> = (0..6).map(|_| denied()).collect();
+        let cidr = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+            "metadata": {"name": "more", "resourceVersion": "1"},
+            "spec": {"cidrs": ["10.112.0.0/24"]},
+        });
+        script.push(open(vec![event("ADDED", &cidr), end(1)]));
+        let mut running = Running::optional(script);
+        let mut told = running.status.clone();
+        let nothing = Listing { service_cidrs: Some(Vec::new()), ..Listing::default() };
+        assert_eq!(running.change().await, Change::Replace(Box::new(nothing)));
+        let place = Place::Resource(Resource::ServiceCidrs);
+        let error = running.status.borrow().failures.get(&place).map(|error| error.chain());
+        let error = error.expect("it is told");
+        assert!(error.starts_with("x is lost: ") && error.contains(mend), "{error}");
+        told.mark_unchanged();
+
+        let Change::Replace(listing) = running.change().await else { panic!("no list") };
+        let cidrs = listing.service_cidrs.unwrap();
+        assert_eq!(cidrs[0].value, Some(vec!["10.112.0.0/24".parse().unwrap()]));
+        let status = running.status.borrow().clone();
+        assert!(status.failures.is_empty(), "{code}: it recovered");
+        assert_eq!(status.failures_total(), failures, "{code}");
+        // The six refusals made one word, and the list one more.
+        assert!(told.has_changed().unwrap());
+    }
 }
 
 const PLACE: Place = Place::Resource(Resource::Services);
