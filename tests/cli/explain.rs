@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `explain`: the kernel's decision, with its reasons.
 
+use std::time::Duration;
+
 use lab::{
     agent::Printed,
     need_lab,
@@ -63,6 +65,79 @@ fn explain_tells_what_a_socket_will_see_and_why() {
     driver.ask(AskSpec::tcp("10.96.0.10:80".parse().unwrap())).unwrap();
     let refused = driver.ask(AskSpec::tcp("10.96.0.11:80".parse().unwrap())).unwrap_err();
     assert_eq!(refused.name, "ECONNREFUSED");
+}
+
+/// EP-03, EPS-05, TRP-11, COL-02: what no map holds is asked of the agent that runs: endpoints
+/// that are not used and why, and who else wants the frontend.
+#[test]
+fn explain_names_endpoints_that_are_not_used_and_who_waits() {
+    need_lab!();
+    let mut served = Served::start().unwrap();
+    served.manifests.write("shop", &shop()).unwrap();
+    served.await_inside("10.96.0.21:80", "TCP", &json!(1)).unwrap();
+    served.await_inside("10.96.0.22:80", "TCP", &json!("silent")).unwrap();
+    lab::wait::until(Duration::from_secs(10), "the collision to be told", || {
+        served.agent.ignored().is_ok_and(|lines| lines.len() == 1)
+    })
+    .unwrap();
+    for (words, parts) in [
+        (
+            "10.96.0.21:80",
+            &[
+                "goes to 10.244.1.10:8080 of default/some:http/TCP, its only backend",
+                "not used   10.244.1.11:8080: it is not ready (EP-03)",
+                "not used   10.244.2.10: its slice has no port http/TCP, only web/TCP (EPS-05)",
+            ][..],
+        ),
+        ("10.96.0.22:80", &["10.244.2.11:8080: it is on node-2, and the policy is Local (TRP-11)"]),
+        ("198.51.100.7:80", &["of default/some", "issue      Service default/twin: spec.ext"]),
+        ("10.96.0.22:80", &["issue      Service default/twin: spec.externalIPs: 198.51.100.7"]),
+    ] {
+        let answer = explain(&served, &[words]).stdout;
+        for part in parts {
+            assert!(answer.contains(part), "{words} lacks {part}: {answer}");
+        }
+    }
+    served.agent.stop().unwrap();
+    let answer = explain(&served, &["10.96.0.21:80"]).stdout;
+    assert!(answer.contains("only a running agent knows; none answers here"), "{answer}");
+}
+
+/// `some` with one endpoint that is used, `twin` with none here; both want one externalIP.
+fn shop() -> [Value; 5] {
+    let service = |name: &str, address: &str, internal: &str, created: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": name, "namespace": "default", "creationTimestamp": created },
+            "spec": {
+                "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"],
+                "externalIPs": ["198.51.100.7"], "internalTrafficPolicy": internal,
+                "ports": [{ "name": "http", "port": 80, "protocol": "TCP" }],
+            },
+        })
+    };
+    let slice = |name: &str, of: &str, port: &str, endpoints: Value| {
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": { "name": name, "namespace": "default",
+                "labels": { "kubernetes.io/service-name": of } },
+            "addressType": "IPv4", "endpoints": endpoints,
+            "ports": [{ "name": port, "port": 8080, "protocol": "TCP" }],
+        })
+    };
+    let endpoint = |address: &str, node: &str, ready: bool| {
+        json!({ "addresses": [address], "nodeName": node,
+            "conditions": { "ready": ready, "serving": ready } })
+    };
+    let here =
+        json!([endpoint("10.244.1.10", "node-1", true), endpoint("10.244.1.11", "node-1", false)]);
+    [
+        service("some", "10.96.0.21", "Cluster", "2026-01-01T00:00:00Z"),
+        service("twin", "10.96.0.22", "Local", "2026-06-01T00:00:00Z"),
+        slice("some-1", "some", "http", here),
+        slice("some-2", "some", "web", json!([endpoint("10.244.2.10", "node-2", true)])),
+        slice("twin-1", "twin", "http", json!([endpoint("10.244.2.11", "node-2", true)])),
+    ]
 }
 
 #[test]

@@ -152,9 +152,12 @@ struct Sets {
     local: Class,
 }
 
+/// How an endpoint can be used.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Class {
+pub(super) enum Class {
+    /// For everything.
     Ready,
+    /// Where nothing is ready.
     Draining,
 }
 
@@ -184,7 +187,7 @@ impl Sets {
 
 /// How the endpoint can be used; `None`: not at all (EP-03). Ready is believed even of one
 /// that terminates (EP-02).
-fn class(conditions: Conditions) -> Option<Class> {
+pub(super) fn class(conditions: Conditions) -> Option<Class> {
     if conditions.ready {
         Some(Class::Ready)
     } else if conditions.serving && conditions.terminating {
@@ -200,7 +203,8 @@ const fn replaces(later: &Endpoint) -> bool {
     !later.conditions.terminating
 }
 
-fn is_here(endpoint: &Endpoint, node: &Node) -> bool {
+/// Whether an endpoint is on this node (EPS-14).
+pub(super) fn is_here(endpoint: &Endpoint, node: &Node) -> bool {
     !node.name.is_empty() && endpoint.node.as_ref() == Some(&node.name)
 }
 

@@ -21,6 +21,7 @@ pub mod diff;
 pub mod eligible;
 pub mod health_checks;
 pub mod held_up;
+pub mod left_out;
 pub mod lookup;
 pub mod op;
 pub mod phases;

@@ -196,6 +196,20 @@ impl PortName {
     pub fn is_udp(&self) -> bool {
         self.text.ends_with("/UDP")
     }
+
+    /// The Service, and the name and protocol of its port; `None` for what is no such text.
+    pub fn parts(&self) -> Option<(ObjectName, (&str, Protocol))> {
+        let (object, protocol) = self.text.rsplit_once('/')?;
+        let protocol = match protocol {
+            "TCP" => Protocol::TCP,
+            "UDP" => Protocol::UDP,
+            "SCTP" => Protocol::SCTP,
+            _ => return None,
+        };
+        let (namespace, object) = object.split_once('/')?;
+        let (service, port) = object.split_once(':').unwrap_or((object, ""));
+        Some((ObjectName::new(namespace, service), (port, protocol)))
+    }
 }
 
 impl fmt::Display for Frontend {

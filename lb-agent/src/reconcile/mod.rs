@@ -31,6 +31,7 @@ use crate::{
         diff::Planner,
         health_checks::HealthChecks,
         held_up::HeldUp,
+        left_out::left_out,
         op::Op,
         port::PortName,
         shortage::Ceiling,
@@ -39,7 +40,7 @@ use crate::{
     },
 };
 
-pub use task::{DatagramSink, IssueSink, Reports, run};
+pub use task::{DatagramSink, IssueSink, LeftOutQuestion, QuestionSender, Reports, run};
 
 /// The cluster, what it means, and the maps that are made equal to it.
 #[derive(Debug)]
@@ -228,6 +229,11 @@ impl<D: Datapath> Reconciler<D> {
         let mut issues: Vec<_> = found.chain(self.desired.issues()).chain(full).collect();
         issues.sort_unstable();
         issues
+    }
+
+    /// The endpoints that a service port does not use, a line each. `local`: of its local set.
+    pub fn left_out(&self, name: &PortName, local: bool) -> Vec<String> {
+        left_out(&self.snapshot, name, local).iter().map(ToString::to_string).collect()
     }
 
     /// This node, as an object.

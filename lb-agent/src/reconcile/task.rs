@@ -9,7 +9,7 @@ use std::{
 
 use lb_common::maps;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::{self, JoinHandle},
     time::{self, Instant as Deadline},
 };
@@ -23,7 +23,7 @@ use crate::{
         health::Pulse,
         metrics::{Fill, SyncMetrics},
     },
-    plan::{health_checks::HealthChecks, stale},
+    plan::{health_checks::HealthChecks, port::PortName, stale},
     source::chain,
 };
 
@@ -43,6 +43,8 @@ pub struct Reports {
     pub found: watch::Receiver<Vec<Issue>>,
     /// The ports that the kernel gives to programs.
     pub local_ports: watch::Receiver<LocalPorts>,
+    /// What somebody wants to know of the cluster.
+    pub questions: mpsc::Receiver<LeftOutQuestion>,
     /// Called with what is ignored, whenever that changes.
     pub issues: IssueSink,
     /// Called with the UDP service ports that changed, when they are in the maps and the
@@ -52,6 +54,20 @@ pub struct Reports {
 
 /// Takes the whole list of what is ignored.
 pub type IssueSink = Box<dyn FnMut(&[Issue]) + Send>;
+
+/// Which endpoints a service port does not use.
+#[derive(Debug)]
+pub struct LeftOutQuestion {
+    /// The service port.
+    pub name: PortName,
+    /// Of its local set, or of its cluster set.
+    pub local: bool,
+    /// A line an endpoint.
+    pub reply: oneshot::Sender<Vec<String>>,
+}
+
+/// Where questions go.
+pub type QuestionSender = mpsc::Sender<LeftOutQuestion>;
 
 /// Takes what became of UDP service ports. Must not block.
 pub type DatagramSink = Box<dyn FnMut(Vec<stale::Update>) + Send>;
@@ -87,6 +103,7 @@ enum Wake {
     Retire,
     Grace(Result<(), datapath::Error>),
     Report,
+    Question(LeftOutQuestion),
     Resync,
 }
 
@@ -111,6 +128,10 @@ pub async fn run<D: Datapath>(
             Wake::Retire => this.retire(&mut reconciler),
             Wake::Grace(outcome) => this.take_away(&mut reconciler, outcome),
             Wake::Report => this.report(&reconciler),
+            Wake::Question(LeftOutQuestion { name, local, reply }) => {
+                // Whoever asked may have gone.
+                drop(reply.send(reconciler.left_out(&name, local)));
+            }
             Wake::Resync => {
                 this.resync = Deadline::now() + RESYNC;
                 this.resync(&mut reconciler);
@@ -155,6 +176,7 @@ impl Loop {
             () = at(self.report) => Wake::Report,
             () = changed(&mut self.reports.found) => Wake::Report,
             () = changed(&mut self.reports.local_ports) => Wake::Report,
+            Some(question) = self.reports.questions.recv() => Wake::Question(question),
             () = at(Some(self.resync)) => Wake::Resync,
         }
     }

@@ -8,6 +8,7 @@
 
 mod config_file;
 pub mod local_ports;
+pub mod questions;
 mod servers;
 pub mod state;
 mod tuning;
@@ -163,6 +164,10 @@ async fn report(
     let (finder, found) = watch::channel(Vec::new());
     let (given, local_ports) = watch::channel(local_ports::read());
     tokio::spawn(local_ports::follow(given));
+    let (asked, questions) = questions::channel();
+    if let Err(error) = questions::answer(bpf_root, asked) {
+        tracing::warn!(%error, "explain will not say which endpoints are not used");
+    }
     let announcer = Announcer::new(feed.events.clone());
     let sources = Sources {
         health: Arc::new(Health::new(pulses, config.stale_after)),
@@ -183,6 +188,7 @@ async fn report(
         health_checks,
         found,
         local_ports,
+        questions,
         issues: issue_sink(bpf_root.clone(), announcer),
         datagrams: sweeper.start().map_err(failed("start a thread"))?,
     };

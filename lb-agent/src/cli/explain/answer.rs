@@ -2,7 +2,7 @@
 //! The answer: the verdict in one line, and the steps behind it with their rules.
 
 use std::{
-    fmt,
+    fmt, io,
     net::{IpAddr, SocketAddr},
 };
 
@@ -20,7 +20,10 @@ use super::{
     guard, nobody,
     question::{Caller, From, Target},
 };
-use crate::plan::{lookup::Playground, tables::Tables};
+use crate::{
+    model::Family,
+    plan::{lookup::Playground, port::PortName, tables::Tables},
+};
 
 /// What would happen, and why.
 #[derive(Debug, Serialize)]
@@ -34,6 +37,9 @@ pub(super) struct Answer {
     /// The service port, if the target is a frontend.
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
+    /// Whether it is about the local set of the Service.
+    #[serde(skip)]
+    local: bool,
     /// Everything that a new connection may reach.
     backends: Vec<String>,
     /// How it came to this, in order.
@@ -70,6 +76,7 @@ pub(super) fn explain(
         verdict: String::new(),
         reason: verdict.reason().name(),
         service: None,
+        local: false,
         backends: Vec::new(),
         steps: Vec::new(),
     };
@@ -86,6 +93,42 @@ impl Answer {
     /// Whether the target is a frontend.
     pub(super) const fn is_frontend(&self) -> bool {
         self.service.is_some()
+    }
+
+    /// The service port and whether its local set is asked for, if the target is a frontend.
+    pub(super) fn service_port(&self, target: Target) -> Option<(PortName, bool)> {
+        let text = self.service.as_deref()?.into();
+        Some((PortName { text, family: Family::of(target.address.ip()) }, self.local))
+    }
+
+    /// Adds what the agent says that runs: endpoints that are not used.
+    pub(super) fn add_left_out(&mut self, lines: io::Result<Vec<String>>) {
+        let Ok(lines) = lines else {
+            let found = "which endpoints, only a running agent knows; none answers here";
+            return self.step("not used", found.to_owned(), "");
+        };
+        let more = lines.len().saturating_sub(MOST);
+        for line in lines.into_iter().take(MOST) {
+            self.step("not used", line, "");
+        }
+        if more > 0 {
+            self.step("not used", format!("{more} endpoints more"), "");
+        }
+    }
+
+    /// Adds what the agent ignored of this Service, and who else wants this frontend.
+    pub(super) fn add_issues(&mut self, issues: Vec<String>) {
+        let service = self.service.as_deref().map(|name| {
+            let name = name.rsplit_once('/').map_or(name, |(name, _)| name);
+            format!("Service {}: ", name.split_once(':').map_or(name, |(name, _)| name))
+        });
+        let wanted = format!("{} is already", self.target);
+        let about = |line: &String| {
+            line.contains(&wanted) || service.as_ref().is_some_and(|name| line.starts_with(name))
+        };
+        for line in issues.into_iter().filter(about).take(MOST) {
+            self.step("issue", line, "");
+        }
     }
 
     /// A frontend: its Service, policy, affinity and backends.
@@ -113,9 +156,14 @@ impl Answer {
                 let to = SocketAddr::new(backend.address.to_ip(), backend.port.to_host());
                 format!("goes to {to}, where this client is pinned by ClientIP affinity (AFF-01)")
             }
+            Verdict::Translate(backend, _) if self.backends.len() == 1 => format!(
+                "goes to {} of {name}, its only backend; the client goes on seeing {} as its peer",
+                SocketAddr::new(backend.address.to_ip(), backend.port.to_host()),
+                target.address,
+            ),
             Verdict::Translate(..) => format!(
-                "goes to one of {} of {name}; the client goes on seeing {} as its peer",
-                plural(self.backends.len(), "backend"),
+                "goes to one of {} backends of {name}; the client goes on seeing {} as its peer",
+                self.backends.len(),
                 target.address,
             ),
             Verdict::Drop(Counter::DroppedSourceRange) => guard::blocked(&name, from),
@@ -124,11 +172,15 @@ impl Answer {
             ),
             _ => refusal(&name, verdict.reason()),
         };
+        if from == From::Pod && record.flags().contains(ServiceFlags::SOURCE_RANGES) {
+            self.verdict = format!("for a pod in the ranges below: {}", self.verdict);
+        }
+        self.local = kind == FrontendKind::ClusterIp && is_local(&record);
         self.service = Some(name);
     }
 
     fn describe_policy(&mut self, record: &Service) {
-        let local = record.flags().contains(ServiceFlags::LOCAL);
+        let local = is_local(record);
         let (found, rule) = match (record.flags().kind(), local) {
             (FrontendKind::ClusterIp, false) => {
                 ("internalTrafficPolicy Cluster: endpoints of all nodes", "TRP-10")
@@ -232,6 +284,10 @@ fn backends(tables: &Tables, set: SetWord) -> Vec<String> {
     lines
 }
 
+fn is_local(record: &Service) -> bool {
+    record.flags().contains(ServiceFlags::LOCAL)
+}
+
 fn name(tables: &Tables, record: &Service) -> String {
     tables
         .names
@@ -259,6 +315,5 @@ const fn frontend_rule(kind: FrontendKind) -> &'static str {
     }
 }
 
-fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
+/// So many endpoints or issues are told one by one.
+const MOST: usize = 20;

@@ -18,7 +18,10 @@ use super::{
     NEGATIVE, Roots,
     output::{self, Format},
 };
-use crate::datapath::view::{self, View};
+use crate::{
+    datapath::view::{self, View},
+    run::{questions, state},
+};
 
 /// What is dialled, and by whom.
 #[derive(clap::Args, Debug)]
@@ -41,7 +44,11 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Args { target, from, roots, output: format } = args;
     let view = View::open(&roots.bpf_root)?;
-    let answer = explain(&view.tables()?, &view.pins()?, *target, *from, view::now_ns());
+    let mut answer = explain(&view.tables()?, &view.pins()?, *target, *from, view::now_ns());
+    if let Some((name, local)) = answer.service_port(*target) {
+        answer.add_left_out(questions::left_out(view.root(), &name, local));
+    }
+    answer.add_issues(state::issues(view.root())?);
     output::write(|out| match format {
         Format::Table => writeln!(out, "{answer}"),
         Format::Json => {

@@ -103,7 +103,13 @@ fn lb_06_the_range_that_admits_is_named_and_so_is_the_lack_of_one() {
         ),
         ("host", &["goes to one of 2", "a range admits this node's address"]),
         ("203.0.113.10", &["goes to one of 2", "(LB-09)"]),
-        ("pod", &["goes to one of 2", "only clients in 10.0.0.0/8, 192.168.50.0/24 are admitted"]),
+        (
+            "pod",
+            &[
+                "for a pod in the ranges below: goes to one of 2",
+                "only clients in 10.0.0.0/8, 192.168.50.0/24 are admitted",
+            ],
+        ),
     ] {
         let answer = ask(&tables, "203.0.113.10:80", from);
         for part in parts {

@@ -96,6 +96,7 @@ impl Bed {
             health_checks: watch::channel(HealthChecks::default()).0,
             found,
             local_ports,
+            questions: mpsc::channel(1).1,
             issues: Box::new(move |issues| {
                 *told.lock().unwrap() = issues.iter().map(ToString::to_string).collect();
             }),
