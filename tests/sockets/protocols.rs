@@ -40,7 +40,8 @@ fn tcp_fast_open_is_translated_and_named() {
     served.expose("web", 10, &pods).unwrap();
     for pod in &pods {
         // Servers hand out cookies too, so that later rounds send data in the SYN.
-        pod.output("sysctl", ["-qw", "net.ipv4.tcp_fastopen=1027"]).unwrap();
+        let setting = "echo 1027 > /proc/sys/net/ipv4/tcp_fastopen";
+        pod.output("sh", ["-c", setting]).unwrap();
     }
     let driver = pods[0].driver().unwrap();
     for family in Family::BOTH {

@@ -182,6 +182,13 @@ pub fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
+/// Ends an attachment at once, whoever holds the link: what is left of it does nothing.
+/// Linux 5.9.
+pub fn link_detach(link: impl AsFd) -> io::Result<()> {
+    let mut attr = attr::LinkDetach { link_fd: number(link.as_fd()) };
+    bpf(BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
 /// The programs of a hook that are attached to a cgroup; `effective`: those that run for a
 /// process in it, its parents' included.
 pub fn attached(cgroup: impl AsFd, attach_type: u32, effective: bool) -> io::Result<Attached> {
@@ -448,6 +455,7 @@ const BPF_MAP_UPDATE_BATCH: u32 = 26;
 const BPF_MAP_DELETE_BATCH: u32 = 27;
 const BPF_LINK_CREATE: u32 = 28;
 const BPF_LINK_UPDATE: u32 = 29;
+const BPF_LINK_DETACH: u32 = 34;
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const MEMBARRIER_CMD_GLOBAL: i32 = 1;
 const SO_NETNS_COOKIE: i32 = 71;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The attachments: pinned cgroup links, made once and updated ever after.
 
-use std::{collections::BTreeMap, io, os::fd::OwnedFd};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd, path::Path};
 
 use super::{
     error::{LoadError, file},
@@ -57,6 +57,18 @@ pub(super) fn attach(
         }
     }
     Ok(changed || !made.is_empty())
+}
+
+/// Ends an attachment and removes its pin. Removing the pin alone would end it some time
+/// later, and not while somebody else holds the link: whatever comes next on this node would
+/// still meet our programs.
+pub(super) fn detach(pin: &Path) -> Result<(), LoadError> {
+    match syscall::object_get(pin) {
+        Ok(link) => syscall::link_detach(link).map_err(file("detach", pin))?,
+        // Nothing there, or no link: then there is nothing to end.
+        Err(error) => tracing::debug!(pin = %pin.display(), %error, "no link to detach"),
+    }
+    pins::remove(pin)
 }
 
 /// Ids of our own programs, of any layout: those that run from the pinned links, and those

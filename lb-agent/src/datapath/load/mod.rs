@@ -303,7 +303,7 @@ pub fn unload(bpf_root: &Path) -> Result<bool, LoadError> {
     let layouts = Pins::new(bpf_root).all_layouts();
     for hook in HOOKS.iter().rev() {
         for layout in &layouts {
-            pins::remove(&layout.join("links").join(hook.name))?;
+            links::detach(&layout.join("links").join(hook.name))?;
         }
     }
     for layout in &layouts {

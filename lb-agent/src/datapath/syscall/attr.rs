@@ -54,6 +54,13 @@ pub(super) struct LinkUpdate {
     pub(super) old_prog_fd: u32,
 }
 
+/// BPF_LINK_DETACH.
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct LinkDetach {
+    pub(super) link_fd: u32,
+}
+
 /// BPF_PROG_QUERY.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
