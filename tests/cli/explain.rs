@@ -85,8 +85,8 @@ fn explain_names_endpoints_that_are_not_used_and_who_waits() {
             "10.96.0.21:80",
             &[
                 "goes to 10.244.1.10:8080 of default/some:http/TCP, its only backend",
-                "not used   10.244.1.11:8080: it is not ready (EP-03)",
-                "not used   10.244.2.10: its slice has no port http/TCP, only web/TCP (EPS-05)",
+                "endpoint   10.244.1.11:8080: it is not ready (EP-03)",
+                "endpoint   10.244.2.10: its slice has no port http/TCP, only web/TCP (EPS-05)",
             ][..],
         ),
         ("10.96.0.22:80", &["10.244.2.11:8080: it is on node-2, and the policy is Local (TRP-11)"]),

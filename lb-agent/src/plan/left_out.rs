@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which endpoints of a service port are not used on this node, and why: the maps hold those
-//! that are, so only the cluster's objects can tell.
+//! Which endpoints of a service port are not used on this node, and why, and which are only
+//! because there is nothing better: the maps hold those that are used, but not the reason.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use crate::model::{
     snapshot::Snapshot,
 };
 
-/// An endpoint that is not used.
+/// An endpoint that is not used, or for want of a better one.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LeftOut {
     /// Its address; and its port, if its slice has the one that is asked for.
@@ -32,7 +32,7 @@ pub struct LeftOut {
     pub why: Why,
 }
 
-/// Why an endpoint is not used. The message names the rule.
+/// Why an endpoint is not used, or is. The message names the rule.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, thiserror::Error)]
 pub enum Why {
     /// It has no port of the service port's name and protocol.
@@ -49,6 +49,9 @@ pub enum Why {
     /// It is about to end, and others are not.
     #[error("it terminates, and others are ready (TRP-04)")]
     Terminating,
+    /// It is used after all.
+    #[error("it terminates, but is used: none is ready (TRP-04)")]
+    Fallback,
     /// It is on another node, and the policy is Local.
     #[error("it is on {node}, and the policy is Local (TRP-11)")]
     Elsewhere {
@@ -104,8 +107,12 @@ pub fn left_out(snapshot: &Snapshot, name: &PortName, local: bool) -> Vec<LeftOu
     for (endpoint, port) in &found {
         let address = (endpoint.address, Some(*port));
         match why(endpoint, node, preference, local, is_ready) {
-            Some(why) => drop(left.insert(LeftOut { address, why })),
-            None => drop(used.insert(address)),
+            Some(why) => {
+                left.insert(LeftOut { address, why });
+            }
+            None => {
+                used.insert(address);
+            }
         }
     }
     // One that moves between slices is in both (EPS-08).
@@ -123,7 +130,7 @@ fn wrong_port(
     LeftOut { address: (endpoint.address, None), why }
 }
 
-/// `None`: it is used.
+/// `None`: it is used as any other.
 fn why(
     endpoint: &Endpoint,
     node: &Node,
@@ -137,7 +144,8 @@ fn why(
             let node = endpoint.node.clone().unwrap_or_else(|| "no node".into());
             Some(Why::Elsewhere { node })
         }
-        Some(Class::Draining) => is_ready.then_some(Why::Terminating),
+        Some(Class::Draining) if is_ready => Some(Why::Terminating),
+        Some(Class::Draining) => Some(Why::Fallback),
         Some(Class::Ready) if local || preference.admits(endpoint) => None,
         Some(Class::Ready) => Some(match preference {
             Preference::Node(_) => Why::NodeHints { nodes: endpoint.for_nodes.join(", ") },
@@ -209,6 +217,7 @@ mod tests {
         let elsewhere = "10.0.0.2:80: it is on there, and the policy is Local (TRP-11)";
         assert_eq!(told(vec![(&["http=80"], two())], true), [elsewhere]);
         let draining = vec![endpoint("10.0.0.1").draining()];
-        assert_eq!(told(vec![(&["http=80"], draining)], false), [""; 0]);
+        let fallback = "10.0.0.1:80: it terminates, but is used: none is ready (TRP-04)";
+        assert_eq!(told(vec![(&["http=80"], draining)], false), [fallback]);
     }
 }

@@ -101,18 +101,19 @@ impl Answer {
         Some((PortName { text, family: Family::of(target.address.ip()) }, self.local))
     }
 
-    /// Adds what the agent says that runs: endpoints that are not used.
+    /// Adds what the agent says that runs: endpoints that are not used, or only for want of
+    /// better ones.
     pub(super) fn add_left_out(&mut self, lines: io::Result<Vec<String>>) {
         let Ok(lines) = lines else {
-            let found = "which endpoints, only a running agent knows; none answers here";
-            return self.step("not used", found.to_owned(), "");
+            let found = "which are not used, only a running agent knows; none answers here";
+            return self.step("endpoints", found.to_owned(), "");
         };
         let more = lines.len().saturating_sub(MOST);
         for line in lines.into_iter().take(MOST) {
-            self.step("not used", line, "");
+            self.step("endpoint", line, "");
         }
         if more > 0 {
-            self.step("not used", format!("{more} endpoints more"), "");
+            self.step("endpoint", format!("and {more} more"), "");
         }
     }
 
