@@ -269,9 +269,9 @@ pub fn open_pinned(bpf_root: &Path) -> Result<Maps, LoadError> {
     })
 }
 
-/// Whether maps of this layout are pinned below a bpf-root.
+/// Whether maps of this layout are pinned below a bpf-root. A start that failed leaves none.
 pub fn has_pins(bpf_root: &Path) -> bool {
-    Pins::new(bpf_root).exist()
+    Pins::new(bpf_root).have_maps()
 }
 
 /// The programs that are pinned below a bpf-root, in the order of their names.

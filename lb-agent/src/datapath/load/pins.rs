@@ -87,9 +87,10 @@ impl Pins {
         parts.flat_map(|part| entries(&part).unwrap_or_default()).collect()
     }
 
-    /// Whether there is a directory of maps.
-    pub(super) fn exist(&self) -> bool {
-        self.layout.join("maps").is_dir()
+    /// Whether any map is pinned.
+    pub(super) fn have_maps(&self) -> bool {
+        let maps = fs::read_dir(self.layout.join("maps"));
+        maps.is_ok_and(|mut maps| maps.next().is_some())
     }
 
     /// The latest complete pin of a map; it may not exist.
