@@ -122,7 +122,7 @@ pub async fn start(config: Config, answers: AnswerSink) -> Result<Feed, Error> {
     let (reporter, status) = Reporter::new();
     let (messages, inbox) = mpsc::channel(QUEUED_CHANGES);
     let mut tasks = JoinSet::new();
-    let interfaces = addresses::Watch::start(&mut tasks)?;
+    let interfaces = addresses::Watch::start()?;
     tasks.spawn(interfaces.run(messages.clone(), reporter.clone()));
     let maker = match config.origin {
         Origin::Manifests(directory) => {

@@ -3,7 +3,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream::BoxStream,
+};
 use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder,
     packet_core::{NetlinkMessage, NetlinkPayload},
@@ -13,7 +15,7 @@ use rtnetlink::{
         route::{RouteAttribute, RouteMessage, RouteType},
     },
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::sync::mpsc;
 
 use super::Interfaces;
 use crate::{
@@ -27,6 +29,8 @@ use crate::{
 
 /// A netlink connection of the network namespace in which it was started.
 pub(in crate::source) struct Watch {
+    /// Carries what the others ask and get; ends when the socket does.
+    connection: BoxFuture<'static, ()>,
     handle: Handle,
     events: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
 }
@@ -36,53 +40,62 @@ impl Watch {
     ///
     /// # Errors
     /// [`Error::Netlink`] if the kernel gives no socket.
-    pub(in crate::source) fn start(tasks: &mut JoinSet<()>) -> Result<Self, Error> {
+    pub(in crate::source) fn start() -> Result<Self, Error> {
         let (connection, handle, events) = rtnetlink::new_multicast_connection(&GROUPS)
             .map_err(|error| Error::Netlink { source: NetlinkError::Socket(error) })?;
-        tasks.spawn(connection);
-        Ok(Self { handle, events: events.map(|(message, _)| message).boxed() })
+        let events = events.map(|(message, _)| message).boxed();
+        Ok(Self { connection: connection.boxed(), handle, events })
     }
 
-    /// Sends the interfaces, then again at each change, until the receiver ends (NP-12).
-    pub(in crate::source) async fn run(
-        mut self,
-        messages: mpsc::Sender<Message>,
-        reporter: Reporter,
-    ) {
-        let mut sent = None;
-        loop {
-            match read(&self.handle).await {
-                Ok(interfaces) => {
-                    reporter.recovered(&Place::Addresses);
-                    if sent.as_ref() != Some(&interfaces) {
-                        sent = Some(interfaces.clone());
-                        if messages.send(Message::Interfaces(interfaces)).await.is_err() {
-                            return;
-                        }
+    /// Sends the interfaces, then again at each change, until the receiver ends (NP-12). One
+    /// task with the connection: an agent that ends does not take its end for a fault.
+    pub(in crate::source) async fn run(self, messages: mpsc::Sender<Message>, reporter: Reporter) {
+        let Self { connection, handle, events } = self;
+        tokio::select! {
+            biased;
+            () = connection => {
+                let source = NetlinkError::Closed;
+                reporter.failed(&Place::Addresses, Error::Netlink { source });
+            }
+            () = follow(&handle, events, &messages, &reporter) => {}
+        }
+    }
+}
+
+/// Sends the interfaces at first and at each change, until nobody listens or tells any more.
+async fn follow(
+    handle: &Handle,
+    mut events: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    messages: &mpsc::Sender<Message>,
+    reporter: &Reporter,
+) {
+    let mut sent = None;
+    loop {
+        match read(handle).await {
+            Ok(interfaces) => {
+                reporter.recovered(&Place::Addresses);
+                if sent.as_ref() != Some(&interfaces) {
+                    sent = Some(interfaces.clone());
+                    if messages.send(Message::Interfaces(interfaces)).await.is_err() {
+                        return;
                     }
                 }
-                Err(error) => {
-                    let source = NetlinkError::Request(Box::new(error));
-                    reporter.failed(&Place::Addresses, Error::Netlink { source });
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
             }
-            if !self.changed().await {
-                let source = NetlinkError::Closed;
-                return reporter.failed(&Place::Addresses, Error::Netlink { source });
+            Err(error) => {
+                let source = NetlinkError::Request(Box::new(error));
+                reporter.failed(&Place::Addresses, Error::Netlink { source });
+                tokio::time::sleep(RETRY).await;
+                continue;
             }
         }
-    }
-
-    /// Waits for a message that may change the answer; false once the connection is gone.
-    async fn changed(&mut self) -> bool {
-        while let Some(message) = self.events.next().await {
-            if matters(&message.payload) {
-                return true;
+        // Waits for a message that may change the answer.
+        loop {
+            match events.next().await {
+                Some(message) if matters(&message.payload) => break,
+                Some(_) => {}
+                None => return,
             }
         }
-        false
     }
 }
 
@@ -171,8 +184,8 @@ mod tests {
     /// The machine's own loopback: needs no root and changes nothing.
     #[tokio::test]
     async fn np_12_the_addresses_of_this_namespace_are_read() {
-        let mut tasks = JoinSet::new();
-        let watch = Watch::start(&mut tasks).unwrap();
+        let watch = Watch::start().unwrap();
+        tokio::spawn(watch.connection);
         let interfaces = read(&watch.handle).await.unwrap();
         let localhost = IpAddr::from([127, 0, 0, 1]);
         assert!(interfaces.addresses.iter().any(|(_, it)| *it == localhost), "{interfaces:?}");
