@@ -90,12 +90,6 @@ impl Life {
             && (self.state == State::Active as u8 || self.state == State::Terminating as u8)
     }
 
-    /// Whether a holder of `generation` may be given something new.
-    #[inline(always)]
-    pub const fn accepts(self, generation: u32) -> bool {
-        self.generation == generation && self.state == State::Active as u8
-    }
-
     /// The state; `Free` for a number that no version of the agent writes.
     pub const fn state(self) -> State {
         match self.state {
@@ -141,13 +135,6 @@ mod tests {
             protocol: Protocol::UDP,
             port: Be16::from_host(53),
         }
-    }
-
-    #[test]
-    fn only_an_active_backend_of_the_same_generation_gets_something_new() {
-        assert!(life(State::Active).accepts(4));
-        assert!(!life(State::Active).accepts(3));
-        assert!(!life(State::Terminating).accepts(4));
     }
 
     #[test]

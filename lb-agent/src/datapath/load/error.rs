@@ -140,11 +140,6 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Whether another try may succeed without anybody doing anything.
-    pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Copy { .. } | Self::Map { .. })
-    }
-
     /// Whether a directory that was given is to blame.
     pub const fn is_usage(&self) -> bool {
         matches!(self, Self::NoBpffs { .. } | Self::DottedPath { .. } | Self::Cgroup { .. })
