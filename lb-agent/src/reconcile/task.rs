@@ -89,7 +89,8 @@ struct Loop {
     grace: Option<JoinHandle<Result<(), datapath::Error>>>,
     report: Option<Deadline>,
     resync: Deadline,
-    known: BTreeSet<Issue>,
+    /// What is ignored, as it was last told; `None` before the first time.
+    known: Option<BTreeSet<Issue>>,
     /// NodePorts that programs may be given, as far as the maps were known last.
     given: Option<Issue>,
     writes: u64,
@@ -155,7 +156,7 @@ impl Loop {
             grace: None,
             report: None,
             resync: Deadline::now() + RESYNC,
-            known: BTreeSet::new(),
+            known: None,
             given: None,
             writes: 0,
             attached: false,
@@ -375,18 +376,20 @@ impl Loop {
         let found = self.reports.found.borrow_and_update().clone();
         let issues = reconciler.issues().into_iter().chain(found).chain(self.given.clone());
         let issues: BTreeSet<_> = issues.collect();
-        for issue in issues.difference(&self.known) {
+        self.reports.metrics.issues.set(i64::try_from(issues.len()).unwrap_or(i64::MAX));
+        if self.known.as_ref() == Some(&issues) {
+            return;
+        }
+        let known = self.known.take().unwrap_or_default();
+        for issue in issues.difference(&known) {
             tracing::warn!(%issue, "ignored");
         }
-        for issue in self.known.difference(&issues) {
+        for issue in known.difference(&issues) {
             tracing::info!(%issue, "no longer ignored");
         }
-        self.reports.metrics.issues.set(i64::try_from(issues.len()).unwrap_or(i64::MAX));
-        if issues != self.known || self.known.is_empty() {
-            self.known = issues;
-            let list: Vec<_> = self.known.iter().cloned().collect();
-            (self.reports.issues)(&list);
-        }
+        let list: Vec<_> = issues.iter().cloned().collect();
+        (self.reports.issues)(&list);
+        self.known = Some(issues);
     }
 }
 

@@ -371,3 +371,16 @@ async fn what_others_find_is_told_with_the_rest() {
     pass(1).await;
     assert!(bed.issues.lock().unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_is_ignored_is_told_at_first_and_not_after_each_sync() {
+    let bed = Bed::start(Fake::new(1), 0);
+    let leave = |text: &str| *bed.issues.lock().unwrap() = vec![text.to_owned()];
+    leave("of an earlier agent");
+    bed.send(cluster(1, 1)).await;
+    assert!(bed.issues.lock().unwrap().is_empty());
+    leave("nobody tells of it again");
+    bed.send(vec![gone(1)]).await;
+    pass(1_000).await;
+    assert_eq!(*bed.issues.lock().unwrap(), ["nobody tells of it again"]);
+}
