@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::{image::Image, release::Release};
 
 /// Kernels from 5.18 on have all that the socket path needs.
-const SERVES: [&str; 31] = [
+const SERVES: [&str; 34] = [
     "check: capabilities: ok",
     "check: kernel: ok",
     "check: socket address hooks: ok",
@@ -31,10 +31,13 @@ const SERVES: [&str; 31] = [
     "check: membarrier: ok",
     "check: BTF: ok",
     "check: JIT: ok",
+    "check: kernel lockdown: ok",
+    "check: pod addresses: ok",
     "check: BPF file system: ok",
     "check: cgroup2: ok",
     "check: cgroup root: ok",
     "check: no other balancer: ok",
+    "check: local ports: ok",
     "run: ready, 9 of 9 programs attached",
     "show services: 4 rows, 4 with one backend",
     "tcp to 10.96.0.10:80: pod-1-3, peer 10.96.0.10:80",
@@ -53,20 +56,66 @@ const SERVES: [&str; 31] = [
     "end",
 ];
 
+/// Before 5.14 host and pods cannot be told apart, and the agent does not start.
+const REFUSES: [&str; 20] = [
+    "check: capabilities: ok",
+    "check: kernel: missing",
+    "check: socket address hooks: ok",
+    "check: socket release hook: ok",
+    "check: bpf_set_retval: degraded",
+    "check: bpf_skc_to_mptcp_sock: degraded",
+    "check: namespace cookie: missing",
+    "check: SOCK_DESTROY: ok",
+    "check: membarrier: ok",
+    "check: BTF: ok",
+    "check: JIT: ok",
+    "check: kernel lockdown: ok",
+    "check: pod addresses: ok",
+    "check: BPF file system: ok",
+    "check: cgroup2: ok",
+    "check: cgroup root: ok",
+    "check: no other balancer: ok",
+    "check: local ports: ok",
+    "run: exit code 1: lb-agent: cannot read the network namespace's cookie: Protocol not available (os error 92); Linux 5.14 or later is needed",
+    "end",
+];
+
 /// Debian 12.
 #[test]
 fn linux_6_1_serves() {
-    boot(&Release { suite: "bookworm", linux: "6.1" }, &SERVES);
+    boot(&Release { suite: "bookworm", linux: "6.1" }, "", &SERVES);
 }
 
 /// Debian 13.
 #[test]
 fn linux_6_12_serves() {
-    boot(&Release { suite: "trixie", linux: "6.12" }, &SERVES);
+    boot(&Release { suite: "trixie", linux: "6.12" }, "", &SERVES);
 }
 
-/// Boots a release's kernel, and compares what the guest says with `expected`.
-fn boot(release: &Release, expected: &[&str]) {
+/// A kernel that lets no program read its memory serves all but source ranges: what it cannot
+/// judge gets no answer (LB-06).
+#[test]
+fn linux_6_12_locked_down_admits_nobody_to_source_ranges() {
+    let release = Release { suite: "trixie", linux: "6.12" };
+    let expected = SERVES.map(|line| match line {
+        "check: kernel lockdown: ok" => "check: kernel lockdown: degraded",
+        "check: pod addresses: ok" => "check: pod addresses: degraded",
+        "source ranges, inside: pod-1-3 by IPv4, pod-1-3 by IPv6" => {
+            "source ranges, inside: ETIMEDOUT by IPv4, ETIMEDOUT by IPv6"
+        }
+        line => line,
+    });
+    boot(&release, "lockdown=confidentiality", &expected);
+}
+
+/// Debian 11: too old, which `check` says line by line, and `run` when it is tried.
+#[test]
+fn linux_5_10_is_refused() {
+    boot(&Release { suite: "bullseye", linux: "5.10" }, "", &REFUSES);
+}
+
+/// Boots a release's kernel, with more arguments if any, and compares what the guest says with `expected`.
+fn boot(release: &Release, arguments: &str, expected: &[&str]) {
     // An emulated machine keeps one core busy: one at a time.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +131,7 @@ fn boot(release: &Release, expected: &[&str]) {
         }
     };
     let image = Image::build(&kernel).unwrap();
-    let console = machine::run(&kernel, &image).unwrap();
+    let console = machine::run(&kernel, &image, arguments).unwrap();
     assert!(console.linux().starts_with(&format!("{}.", release.linux)), "{console}");
     println!("Linux {}: {}", console.linux(), console.times());
     assert_eq!(console.said(), expected, "{console}");

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::Process;
+use crate::{process::Process, wait};
 
 /// Lines that a child prints, read by a thread that ends with the child.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Lines {
     /// # Errors
     /// When none comes within `limit`, or the child closed its output.
     pub(crate) fn next_line(&mut self, limit: Duration) -> Result<String> {
-        match self.receiver.recv_timeout(limit) {
+        match self.receiver.recv_timeout(wait::patient(limit)) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Timeout) => bail!("no line within {:.1} s", limit.as_secs_f64()),
             Err(RecvTimeoutError::Disconnected) => bail!("it ended without a line"),

@@ -28,6 +28,7 @@ use crate::{
     driver::Driver,
     netns::{Batch, Netns},
     process::Process,
+    wait,
     wire::Family,
 };
 
@@ -174,6 +175,7 @@ pub fn bounded_output(
     let pid = i32::try_from(child.id()).context("a pid fits an i32")?;
     let (sender, receiver) = mpsc::channel();
     let waiter = thread::spawn(move || sender.send(child.wait_with_output()));
+    let limit = wait::patient(limit);
     let outcome = receiver.recv_timeout(limit);
     if outcome.is_err() {
         // Still unreaped, so the pid is still this child's.

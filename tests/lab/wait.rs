@@ -2,6 +2,8 @@
 //! Waiting for a condition with a bound, instead of sleeping for luck.
 
 use std::{
+    env,
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +17,7 @@ use nix::time::{ClockId, clock_gettime};
 /// When `limit` has passed; the message says what was waited for.
 pub fn until(limit: Duration, what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
     let started = Instant::now();
+    let limit = patient(limit);
     let mut pause = Duration::from_millis(1);
     while !done() {
         if started.elapsed() > limit {
@@ -47,6 +50,13 @@ pub fn for_value<T>(
         (Err(late), Some(Err(error))) => Err(error.context(late)),
         _ => bail!("{what}: never tried"),
     }
+}
+
+/// `limit` on this machine: as many times longer as `LAB_PATIENCE` says, for emulated ones.
+pub fn patient(limit: Duration) -> Duration {
+    static TIMES: OnceLock<u32> = OnceLock::new();
+    let times = || env::var("LAB_PATIENCE").ok()?.parse().ok();
+    limit.saturating_mul(*TIMES.get_or_init(|| times().unwrap_or(1)))
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds: the same in every process of the machine,

@@ -8,9 +8,8 @@ use anyhow::{Result, ensure};
 use aya::{maps::loaded_maps, programs::loaded_programs};
 use lab::{
     Lab,
-    agent::{Agent, AgentSpec, Printed},
+    agent::{Agent, Printed},
     driver::{Driver, Outcome},
-    manifests::Manifests,
     place::bounded_output,
     served::{Served, plain, vip},
     shown::json_lines,
@@ -29,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
     if !check()? {
         return refusal();
     }
-    let mut served = start()?;
+    let mut served = Served::with(Lab::builder().nodes(1).pods(3), |spec| spec)?;
     let programs = served.agent.programs()?;
     let attached = programs.iter().filter(|program| program.link.is_some()).count();
     say(&format!("run: ready, {attached} of {} programs attached", programs.len()));
@@ -47,9 +46,7 @@ fn check() -> Result<bool> {
     // Its exit code is what is asked; what it printed is the same either way.
     for row in json_lines(&Printed { code: Some(0), ..printed.clone() })? {
         let text = |key: &str| row.get(key).and_then(|text| text.as_str()).unwrap_or_default();
-        let found =
-            if text("state") == "ok" { String::new() } else { format!("; {}", text("found")) };
-        say(&format!("check: {}: {}{found}", text("requirement"), text("state")));
+        say(&format!("check: {}: {}", text("requirement"), text("state")));
     }
     Ok(printed.code == Some(0))
 }
@@ -60,21 +57,6 @@ fn refusal() -> Result<()> {
     let last = printed.stderr.lines().last().unwrap_or_default();
     say(&format!("run: exit code {:?}: {last}", printed.code.unwrap_or_default()));
     Ok(())
-}
-
-/// A node with three pods, and its agent.
-fn start() -> Result<Served> {
-    let lab = Lab::builder().nodes(1).pods(3).start()?;
-    let manifests = Manifests::of(&lab)?;
-    let agent = start_agent(&lab, &AgentSpec::manifests(manifests.dir()))?;
-    Ok(Served { agent, manifests, lab })
-}
-
-/// An agent that is ready, later than on a real machine.
-fn start_agent(lab: &Lab, spec: &AgentSpec) -> Result<Agent> {
-    let mut agent = Agent::spawn(lab.node("node-1")?, spec)?;
-    agent.wait_ready(READY_LIMIT)?;
-    Ok(agent)
 }
 
 /// Every call, both families.
@@ -183,7 +165,7 @@ fn restart(served: &mut Served) -> Result<()> {
     exchange(&driver, sock)?;
     let programs = served.agent.programs()?;
     served.agent.kill()?;
-    served.agent = start_agent(&served.lab, &served.spec())?;
+    served.agent = Agent::start(served.node()?, &served.spec())?;
     let writes = served.agent.metric("sluice_map_writes_total")?;
     let same = served.agent.programs()? == programs;
     let same = if same { "the same programs" } else { "other programs" };
@@ -220,7 +202,5 @@ fn agent(words: &[&str]) -> Result<Printed> {
 
 /// VIPs of the Service that has source ranges.
 const BALANCERS: [&str; 2] = ["203.0.113.12", "2001:db8:113::12"];
-/// How long an emulated kernel may take to verify the programs.
-const READY_LIMIT: Duration = Duration::from_secs(90);
-/// How long anything else may take.
+/// How long a step may take, in a lab that has patience.
 const LIMIT: Duration = Duration::from_secs(30);
