@@ -23,8 +23,16 @@ pub struct Config {
     pub _pad0: u32,
     /// The ports that have been NodePorts lie in this range.
     pub node_ports: PortRange,
+    /// The ports that the node's own sockets are given (net.ipv4.ip_local_port_range), which
+    /// flows are not; empty for the kernel's default.
+    pub local_ports: PortRange,
+    /// The node's IPv4 address that flows to other nodes' backends leave with, as [`Addr`] has
+    /// it; zero if there is none.
+    pub snat4: Addr,
+    /// The same for IPv6.
+    pub snat6: Addr,
     /// Always 0.
-    pub _pad: [u32; 12],
+    pub _pad: [u32; 2],
     /// A bit for each network that has had a frontend, see [`NetBit`].
     pub nets: [u64; NETS_WORDS],
 }

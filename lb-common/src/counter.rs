@@ -33,7 +33,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// The socket is neither TCP nor UDP, so no Service is looked up.
+    /// Neither TCP nor UDP, so no Service is looked up.
     PassProtocol = "pass_protocol",
     /// The socket's network namespace asked to be left alone.
     PassBypass = "pass_bypass",
@@ -43,17 +43,17 @@ counters! {
     PassNodePortElsewhere = "pass_node_port_elsewhere",
     /// The frontend's map element was recycled under the reader three times in a row.
     PassRecycled = "pass_recycled",
-    /// The Service has no endpoint that may serve; the client gets ECONNREFUSED.
+    /// The Service has no endpoint that may serve; the client is refused.
     RefusedNoEndpoints = "refused_no_endpoints",
     /// The traffic policy is Local and this node has no endpoint; the client gets no answer.
     DroppedNoLocalEndpoints = "dropped_no_local_endpoints",
     /// The client is outside of every one of the Service's loadBalancerSourceRanges; it gets no answer.
     DroppedSourceRange = "dropped_source_range",
-    /// The address is a ClusterIP, but not with this port and protocol; the client gets ECONNREFUSED.
+    /// The address is a ClusterIP, but not with this port and protocol; the client is refused.
     RefusedUnknownPort = "refused_unknown_port",
     /// The address is in a ServiceCIDR, but no Service has it; the client gets no answer.
     DroppedFreeAddress = "dropped_free_address",
-    /// A map entry names another one that is not there; the client gets ECONNREFUSED.
+    /// A map entry names another one that is not there; the client is refused.
     RefusedInconsistent = "refused_inconsistent",
     /// A backend was picked from the set.
     Translated = "translated",
@@ -77,6 +77,44 @@ counters! {
     ReversePassed = "reverse_passed",
     /// A socket that had been translated was closed.
     Released = "released",
+    /// A packet that is neither IPv4 nor IPv6, or not for this node, was left alone.
+    PassNotIp = "pass_not_ip",
+    /// A packet whose headers are cut short or contradict each other was left to the stack.
+    PassMalformed = "pass_malformed",
+    /// A fragment was left to the stack.
+    PassFragment = "pass_fragment",
+    /// A TCP segment to a frontend that opens no connection and belongs to no flow was left to the stack.
+    PassNoFlow = "pass_no_flow",
+    /// A packet left the node that is no reply of a local backend to a flow.
+    PassNoReply = "pass_no_reply",
+    /// A packet of a flow went to its backend.
+    FlowForward = "flow_forward",
+    /// A packet of a flow went back to its client.
+    FlowReply = "flow_reply",
+    /// A flow had lost the half of its other direction, which was made anew.
+    FlowRebuilt = "flow_rebuilt",
+    /// A flow began anew: its backend had gone, it was over, or its client took the port again.
+    FlowRestarted = "flow_restarted",
+    /// FLOWS is full: the packet that would have begun a flow was dropped.
+    DroppedFlowsFull = "dropped_flows_full",
+    /// No source port was free for a flow to this backend: the packet that would have begun it was dropped.
+    DroppedNoPort = "dropped_no_port",
+    /// The node has no address of the family that a flow could leave with: the packet was dropped.
+    DroppedNoAddress = "dropped_no_address",
+    /// There is no route to a flow's backend or client that the program can take: the packet was dropped.
+    DroppedNoRoute = "dropped_no_route",
+    /// A packet could not be rewritten and was dropped.
+    DroppedRewrite = "dropped_rewrite",
+    /// A packet of a flow was at the end of its TTL or hop limit; its sender was told.
+    TtlExpired = "ttl_expired",
+    /// A packet of a flow was larger than the next link takes; its sender was told.
+    TooBig = "too_big",
+    /// A refused client was sent a TCP reset.
+    AnsweredReset = "answered_reset",
+    /// A refused client was sent an ICMP error.
+    AnsweredUnreachable = "answered_unreachable",
+    /// A client should have been told, and could not be: the packet was dropped.
+    AnswerFailed = "answer_failed",
     /// The agent took a UDP socket's peer away: it had gone, or was a frontend that was never translated.
     Destroyed = "destroyed",
 }

@@ -11,6 +11,7 @@ use crate::{
     backend::{Backend, BackendLoad, Life},
     be::{Be16, Be32},
     config::{Config, PortRange},
+    flow::{FlowEntry, FlowKey},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::NodePort,
     name::ServiceName,
@@ -64,5 +65,13 @@ layout! {
     NamespaceLayout: 64, 4, { socket_net: 0, device_ipv6: 24, ipv6_flags: 56 };
     ServiceName: 192, 1, { text: 0 };
     PortRange: 8, 8, { first: 0, end: 4 };
-    Config: 8256, 8, { bypassed_namespaces: 0, node_ports: 8, nets: 64 };
+    FlowKey: 40, 8, {
+        source: 0, destination: 16, source_port: 32, destination_port: 34, protocol: 36,
+    };
+    FlowEntry: 64, 8, {
+        to: 0, last_seen_ns: 40, backend: 48, generation: 52, service_id: 56, flags: 60, seen: 61,
+    };
+    Config: 8256, 8, {
+        bypassed_namespaces: 0, node_ports: 8, local_ports: 16, snat4: 24, snat6: 40, nets: 64,
+    };
 }

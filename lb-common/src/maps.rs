@@ -40,6 +40,9 @@ pub const SOURCE_RANGES: &str = "SOURCE_RANGES";
 /// Where ClusterIPs are: trie of [`CidrKey`](crate::range::CidrKey) to
 /// [`CidrRule`](crate::range::CidrRule).
 pub const SERVICE_CIDRS: &str = "SERVICE_CIDRS";
+/// Flows of the packet path: hash of [`FlowKey`](crate::flow::FlowKey) to
+/// [`FlowEntry`](crate::flow::FlowEntry).
+pub const FLOWS: &str = "FLOWS";
 /// Names of service ids: hash of u32 to [`ServiceName`](crate::name::ServiceName).
 pub const NAMES: &str = "NAMES";
 /// Network namespaces to leave alone: hash of a namespace cookie (u64) to a u32 that is 1.
@@ -81,6 +84,8 @@ pub struct Capacities {
     pub sockets_over: u32,
     /// AFFINITY.
     pub affinity: u32,
+    /// FLOWS: two entries a flow.
+    pub flows: u32,
 }
 
 impl Capacities {
@@ -95,6 +100,7 @@ impl Capacities {
         sockets: 1 << 17,
         sockets_over: 1 << 14,
         affinity: 1 << 16,
+        flows: 1 << 16,
     };
 
     /// The largest sizes that are ever asked of the kernel.
@@ -108,6 +114,7 @@ impl Capacities {
         sockets: 1 << 30,
         sockets_over: 1 << 30,
         affinity: 1 << 30,
+        flows: 1 << 30,
     };
 }
 

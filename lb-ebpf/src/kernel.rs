@@ -15,6 +15,7 @@ use lb_common::{
     backend::{BackendFlags, Life},
     be::{Be16, Be32},
     config::PortRange,
+    flow::{FlowFlags, FlowKey},
     key::FrontendValue,
     namespace::NamespaceLayout,
     range::{Admission, CidrRule},
@@ -120,6 +121,7 @@ fields! {
     Addr: [u64; 2], Be16: u16, Be32: u32,
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
     Admission: u32, CidrRule: u32, PortRange: u64,
+    FlowKey: [u64; 5], FlowFlags: u8,
 }
 
 /// A read-only global that the agent sets before it loads the program. The verifier
@@ -221,6 +223,13 @@ pub(crate) fn random() -> u32 {
 pub(crate) fn now_ns() -> u64 {
     // SAFETY: as above.
     unsafe { helpers::bpf_ktime_get_ns() }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, as of the last tick: for what is told apart by seconds.
+#[inline(always)]
+pub(crate) fn coarse_now_ns() -> u64 {
+    // SAFETY: as above.
+    unsafe { helpers::bpf_ktime_get_coarse_ns() }
 }
 
 /// Where namespaces keep their addresses, set by the agent; unknown until then.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The kernel programs: entry points only. Each takes its context, asks `sock` and
-//! returns what was decided.
+//! The kernel programs: entry points only, those for packets in `tc`. Each takes its context,
+//! asks `sock` or `packet` and returns what was decided.
 //!
 //! | hook | what it does |
 //! |---|---|
@@ -9,6 +9,8 @@
 //! | recvmsg4/6 | shows a datagram's source as the frontend that was dialled |
 //! | getpeername4/6 | shows the peer as the frontend that was dialled |
 //! | sock_release | forgets the socket and gives its backends' counts back |
+//! | tc_ingress | turns a frontend into a backend in packets from outside, and back in replies of other nodes' backends |
+//! | tc_egress | turns a local backend back into its frontend |
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -17,7 +19,9 @@
 
 mod kernel;
 mod maps;
+mod packet;
 mod sock;
+mod tc;
 
 use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr},

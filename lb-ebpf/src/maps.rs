@@ -7,17 +7,18 @@
 use core::mem::offset_of;
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
     macros::btf_map,
 };
 use lb_common::{
     addr::Addr,
     affinity::{AffinityKey, AffinityPin, Member, MemberKey},
-    backend::{Backend, BackendLoad, Life},
+    backend::{Backend, BackendFlags, BackendLoad, Life},
     be::{Be16, Be32},
     config::{Config, NETS_WORDS, NetBit, PortRange},
     counter::Counter,
+    flow::{FlowEntry, FlowKey},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{
         BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, SERVICE_CIDRS_LEN,
@@ -99,6 +100,10 @@ static SERVICE_CIDRS: LpmTrie<Addr, CidrRule, { SERVICE_CIDRS_LEN as usize }> = 
 #[btf_map]
 static NAMES: HashMap<u32, ServiceName, { CAPACITY.services as usize }, SPARSE> = HashMap::new();
 
+/// Flows of the packet path. No LRU: a flow that is in use never makes room for a new one.
+#[btf_map]
+static FLOWS: HashMap<FlowKey, FlowEntry, { CAPACITY.flows as usize }, SPARSE> = HashMap::new();
+
 /// Network namespaces to leave alone.
 #[btf_map]
 static BYPASS: HashMap<u64, u32, { BYPASS_LEN as usize }, SPARSE> = HashMap::new();
@@ -114,6 +119,15 @@ static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
 /// SOCKETS' size less one.
 #[unsafe(no_mangle)]
 static SOCKETS_MASK: Global = Global::new(CAPACITY.sockets as u64 - 1);
+
+/// Why a half of a flow was not added.
+#[derive(Clone, Copy)]
+pub(crate) enum Occupied {
+    /// There is one with the key.
+    Key,
+    /// There is no room.
+    Map,
+}
 
 /// The maps, as [`lb_common::translate`] sees them.
 pub(crate) struct KernelMaps;
@@ -155,6 +169,38 @@ pub(crate) fn add_over(key: &OverKey) -> Option<Live<SocketRecord>> {
 pub(crate) fn remove_over(key: &OverKey) {
     // The only error is that it is gone already.
     let _gone = SOCKETS_OVER.remove(key);
+}
+
+/// One half of a flow.
+#[inline(always)]
+pub(crate) fn flow(key: &FlowKey) -> Option<Live<FlowEntry>> {
+    Live::new(FLOWS.get_ptr_mut(key))
+}
+
+/// Adds one half of a flow, unless there is one with that key.
+#[inline(always)]
+pub(crate) fn add_flow(key: &FlowKey, entry: &FlowEntry) -> Result<(), Occupied> {
+    match FLOWS.insert(key, entry, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Ok(()),
+        Err(error) if i64::from(error) == EEXIST => Err(Occupied::Key),
+        Err(_) => Err(Occupied::Map),
+    }
+}
+
+/// Removes one half of a flow.
+#[inline(always)]
+pub(crate) fn remove_flow(key: &FlowKey) {
+    // The only error is that it is gone already.
+    let _gone = FLOWS.remove(key);
+}
+
+/// Where a backend is.
+#[inline(always)]
+pub(crate) fn backend_flags(backend: u32) -> BackendFlags {
+    match Live::new(BACKENDS.get_ptr_mut(backend)) {
+        Some(backend) => backend.load::<BackendFlags, { offset_of!(Backend, flags) }>(),
+        None => BackendFlags::empty(),
+    }
 }
 
 /// Address and port of a backend that a holder of this generation may go on using.
@@ -334,5 +380,7 @@ impl Maps for KernelMaps {
 const CAPACITY: Capacities = Capacities::MINIMUM;
 /// The agent maps the array into its memory and writes it with plain stores.
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+/// What the kernel says of a key that is there.
+const EEXIST: i64 = -17;
 /// Memory follows use, for maps that are mostly empty.
 const SPARSE: usize = BPF_F_NO_PREALLOC as usize;

@@ -223,4 +223,5 @@ pub(crate) const SMALL: Capacities = Capacities {
     sockets: 1 << 12,
     sockets_over: 1 << 8,
     affinity: 1 << 10,
+    flows: 1 << 10,
 };

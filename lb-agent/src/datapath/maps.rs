@@ -10,6 +10,7 @@ use lb_common::{
     backend::{Backend, BackendLoad},
     config::Config,
     counter::Counter,
+    flow::{FlowEntry, FlowKey},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{
         self, BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, SERVICE_CIDRS_LEN,
@@ -56,6 +57,8 @@ pub struct Maps {
     pub sockets_over: Hash<OverKey, SocketRecord>,
     /// AFFINITY.
     pub affinity: Hash<AffinityKey, AffinityPin>,
+    /// FLOWS.
+    pub flows: Hash<FlowKey, FlowEntry>,
     /// BYPASS.
     pub bypass: Hash<u64, u32>,
     /// COUNTERS.
@@ -94,6 +97,8 @@ pub enum Role {
     Load,
     /// Sockets' records: name backends by index.
     Socket,
+    /// FLOWS: names backends by index, and no load counts them.
+    Flow,
     /// Names indexes or ids of the tables, and never grows.
     Dependent,
     /// Names nothing.
@@ -128,6 +133,7 @@ impl Maps {
             sockets: open(maps::SOCKETS)?,
             sockets_over: typed_hash(maps::SOCKETS_OVER, open)?,
             affinity: typed_hash(maps::AFFINITY, open)?,
+            flows: typed_hash(maps::FLOWS, open)?,
             bypass: typed_hash(maps::BYPASS, open)?,
             counters: counters().map_err(|error| (maps::COUNTERS, error))?,
             config: typed_array(maps::CONFIG, open)?,
@@ -176,10 +182,10 @@ impl Shape {
     pub fn fits(&self, found: &MapDescription) -> bool {
         let entries_fit = match self.role {
             Role::Table | Role::Backend | Role::Load => found.max_entries > 0,
-            Role::Socket | Role::Dependent | Role::Alone if self.follows_cluster() => {
+            Role::Socket | Role::Flow | Role::Dependent | Role::Alone if self.follows_cluster() => {
                 found.max_entries.is_power_of_two()
             }
-            Role::Socket | Role::Dependent | Role::Alone => {
+            Role::Socket | Role::Flow | Role::Dependent | Role::Alone => {
                 found.max_entries == (self.entries)(&Capacities::MINIMUM)
             }
         };
@@ -192,7 +198,7 @@ impl Shape {
 
     /// Whether the number of elements depends on the cluster at all.
     fn follows_cluster(&self) -> bool {
-        matches!(self.name, maps::SOCKETS | maps::SOCKETS_OVER | maps::AFFINITY)
+        matches!(self.name, maps::SOCKETS | maps::SOCKETS_OVER | maps::AFFINITY | maps::FLOWS)
     }
 }
 
@@ -244,7 +250,7 @@ const fn shape<K, V>(
 }
 
 /// The shape of every map.
-pub const SHAPES: [Shape; 18] = [
+pub const SHAPES: [Shape; 19] = [
     hash::<FrontendKey4, FrontendValue>(maps::FRONTENDS4, Role::Table, |sizes| sizes.frontends),
     hash::<FrontendKey6, FrontendValue>(maps::FRONTENDS6, Role::Table, |sizes| sizes.frontends),
     array::<Service>(maps::SERVICES, Role::Table, |sizes| sizes.services),
@@ -266,6 +272,7 @@ pub const SHAPES: [Shape; 18] = [
         Role::Dependent,
         |sizes| sizes.affinity,
     ),
+    sparse::<FlowKey, FlowEntry>(maps::FLOWS, Role::Flow, |sizes| sizes.flows),
     sparse::<u64, u32>(maps::BYPASS, Role::Alone, |_| BYPASS_LEN),
     shape::<u32, u64>(maps::COUNTERS, BPF_MAP_TYPE_PERCPU_ARRAY, 0, Role::Alone, |_| {
         Counter::COUNT

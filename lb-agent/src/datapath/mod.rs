@@ -128,6 +128,7 @@ pub fn at_most(wanted: &Capacities, limits: &Capacities) -> Capacities {
         sockets: wanted.sockets.min(limits.sockets),
         sockets_over: wanted.sockets_over.min(limits.sockets_over),
         affinity: wanted.affinity.min(limits.affinity),
+        flows: wanted.flows.min(limits.flows),
     }
 }
 
@@ -143,5 +144,6 @@ pub fn at_least(have: &Capacities, wanted: &Capacities) -> Capacities {
         sockets: have.sockets.max(wanted.sockets),
         sockets_over: have.sockets_over.max(wanted.sockets_over),
         affinity: have.affinity.max(wanted.affinity),
+        flows: have.flows.max(wanted.flows),
     }
 }

@@ -137,6 +137,7 @@ pub(super) fn decide(found: &[Found], wanted: &Capacities) -> Vec<Fate> {
             let keep = match shape.role {
                 Role::Table => tables,
                 Role::Backend => backends,
+                Role::Flow => backends && fits(shape, found),
                 Role::Load | Role::Socket => sockets,
                 Role::Dependent => tables && fits(shape, found),
                 Role::Alone => fits(shape, found),

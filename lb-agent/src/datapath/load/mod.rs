@@ -376,6 +376,7 @@ fn capacities(fates: &[Fate]) -> Capacities {
         sockets: least(&[maps::SOCKETS]),
         sockets_over: least(&[maps::SOCKETS_OVER]),
         affinity: least(&[maps::AFFINITY]),
+        flows: least(&[maps::FLOWS]),
     }
 }
 
@@ -392,5 +393,6 @@ fn powers_of_two(wanted: &Capacities) -> Capacities {
         sockets: up(wanted.sockets),
         sockets_over: up(wanted.sockets_over),
         affinity: up(wanted.affinity),
+        flows: up(wanted.flows),
     }
 }

@@ -75,6 +75,7 @@ fn a_table_that_does_not_fit_takes_all_that_names_its_indexes() {
         maps::NODE_ADDRS,
         maps::SOCKETS,
         maps::SOCKETS_OVER,
+        maps::FLOWS,
         maps::BYPASS,
         maps::COUNTERS,
         maps::CONFIG,

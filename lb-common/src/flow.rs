@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! FLOWS: what the packet path remembers of a flow, and for how long.
+//!
+//! A flow has two halves, one a direction. Each is found by the tuple of that direction's
+//! packets as they arrive and holds the tuple that they leave with, so either half can be
+//! made from the other:
+//!
+//! ```text
+//! forward   client → frontend  ⇒  source → backend
+//! reply     backend → source   ⇒  frontend → client
+//! ```
+//!
+//! The source is the client, or an address of the node with a port of its own (SNAT). Each
+//! direction writes its own half only; what phase the flow is in follows from both.
+
+use bitflags::bitflags;
+use bytemuck::{Pod, Zeroable};
+
+use crate::{addr::Addr, be::Be16, protocol::Protocol};
+
+/// Key of FLOWS, 40 bytes: the tuple of a packet as it arrives. The same in both families.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FlowKey {
+    /// The sender's address.
+    pub source: Addr,
+    /// The receiver's address.
+    pub destination: Addr,
+    /// The sender's port.
+    pub source_port: Be16,
+    /// The receiver's port.
+    pub destination_port: Be16,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// Always 0.
+    pub _pad: [u8; 3],
+}
+
+/// Value of FLOWS, 64 bytes: one half of a flow.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FlowEntry {
+    /// The tuple that packets of this direction leave with.
+    pub to: FlowKey,
+    /// When a packet went this way last, in nanoseconds of CLOCK_MONOTONIC, as coarse as
+    /// [`REFRESH_NS`].
+    pub last_seen_ns: u64,
+    /// Index into BACKENDS.
+    pub backend: u32,
+    /// The generation of that index which is meant.
+    pub generation: u32,
+    /// [`Service::id`](crate::service::Service::id), for people.
+    pub service_id: u32,
+    /// [`FlowFlags`], as the number that a dump of the map shows.
+    pub flags: u8,
+    /// [`Seen`] of this direction, as the number that a dump of the map shows.
+    pub seen: u8,
+    /// Always 0.
+    pub _pad: u16,
+}
+
+bitflags! {
+    /// What kind of half a flow's entry is.
+    #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
+    #[repr(transparent)]
+    pub struct FlowFlags: u8 {
+        /// From the backend to the client.
+        const REPLY = 1 << 0;
+        /// The backend is on this node: packets go up the stack, and replies are met when
+        /// they leave the node.
+        const LOCAL = 1 << 1;
+    }
+}
+
+bitflags! {
+    /// What has been seen in one direction of a flow.
+    #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
+    #[repr(transparent)]
+    pub struct Seen: u8 {
+        /// Any packet.
+        const ANY = 1 << 0;
+        /// A segment with SYN.
+        const SYN = 1 << 1;
+        /// A segment without SYN.
+        const DATA = 1 << 2;
+        /// A segment with FIN.
+        const FIN = 1 << 3;
+        /// A reset, and nothing but resets since: one that was forged is overruled by the
+        /// next segment of the one who did not send it.
+        const RST = 1 << 4;
+    }
+}
+
+bitflags! {
+    /// The flags of a TCP segment (RFC 9293 3.1), at the bits of the header's byte 13.
+    #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+    pub struct TcpFlags: u8 {
+        /// No more data from the sender.
+        const FIN = 1 << 0;
+        /// Opens a connection.
+        const SYN = 1 << 1;
+        /// Resets it.
+        const RST = 1 << 2;
+        /// The acknowledgement field is valid.
+        const ACK = 1 << 4;
+    }
+}
+
+/// How far a flow has come. The time-outs are those of the kernel's conntrack
+/// (nf_conntrack_proto_tcp.c, nf_conntrack_proto_udp.c), but for the two that kube-proxy sets
+/// (CT-10).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Phase {
+    /// UDP, and the client has had no answer.
+    Unreplied,
+    /// UDP, answered.
+    Replied,
+    /// The client has sent its SYN.
+    SynSent,
+    /// The backend has answered it.
+    SynReceived,
+    /// Data may go both ways.
+    Established,
+    /// One side has closed.
+    HalfClosed,
+    /// Both sides have.
+    TimeWait,
+    /// A side has reset the connection.
+    Closed,
+}
+
+impl FlowKey {
+    /// A key from its parts.
+    #[inline(always)]
+    pub const fn new(source: (Addr, Be16), destination: (Addr, Be16), protocol: Protocol) -> Self {
+        Self {
+            source: source.0,
+            destination: destination.0,
+            source_port: source.1,
+            destination_port: destination.1,
+            protocol,
+            _pad: [0; 3],
+        }
+    }
+
+    /// The tuple of a packet the other way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+            _pad: [0; 3],
+        }
+    }
+}
+
+impl FlowEntry {
+    /// What kind of half it is.
+    #[inline(always)]
+    pub const fn flags(&self) -> FlowFlags {
+        FlowFlags::from_bits_retain(self.flags)
+    }
+
+    /// What has been seen in its direction.
+    #[inline(always)]
+    pub const fn seen(&self) -> Seen {
+        Seen::from_bits_retain(self.seen)
+    }
+
+    /// The key of the other half.
+    #[inline(always)]
+    pub const fn other_key(&self) -> FlowKey {
+        self.to.reversed()
+    }
+
+    /// The other half of the one that `key` leads to, with nothing seen in its direction.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other(&self, key: &FlowKey) -> Self {
+        Self {
+            to: key.reversed(),
+            flags: self.flags ^ FlowFlags::REPLY.bits(),
+            seen: Seen::empty().bits(),
+            ..*self
+        }
+    }
+}
+
+impl Seen {
+    /// With a packet more: the flags of a segment, none of a datagram.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, protocol: Protocol, flags: TcpFlags) -> Self {
+        let mut seen = Self::from_bits_retain(self.bits() & !Self::RST.bits() | Self::ANY.bits());
+        if protocol.number != Protocol::TCP.number {
+            return seen;
+        }
+        if flags.contains(TcpFlags::SYN) {
+            seen = seen.union(Self::SYN);
+        } else {
+            seen = seen.union(Self::DATA);
+        }
+        if flags.contains(TcpFlags::FIN) {
+            seen = seen.union(Self::FIN);
+        }
+        if flags.contains(TcpFlags::RST) {
+            seen = seen.union(Self::RST);
+        }
+        seen
+    }
+}
+
+impl TcpFlags {
+    /// Whether the segment opens a connection.
+    #[inline(always)]
+    pub const fn opens(self) -> bool {
+        let relevant = Self::SYN.bits() | Self::ACK.bits() | Self::RST.bits() | Self::FIN.bits();
+        self.bits() & relevant == Self::SYN.bits()
+    }
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 8] = [
+        Self::Unreplied,
+        Self::Replied,
+        Self::SynSent,
+        Self::SynReceived,
+        Self::Established,
+        Self::HalfClosed,
+        Self::TimeWait,
+        Self::Closed,
+    ];
+
+    /// Of a flow in whose directions this has been seen.
+    #[inline(always)]
+    pub const fn of(protocol: Protocol, forward: Seen, reply: Seen) -> Self {
+        if protocol.number != Protocol::TCP.number {
+            return if reply.contains(Seen::ANY) { Self::Replied } else { Self::Unreplied };
+        }
+        let both = forward.intersection(reply);
+        let either = forward.union(reply);
+        if either.contains(Seen::RST) {
+            Self::Closed
+        } else if both.contains(Seen::FIN) {
+            Self::TimeWait
+        } else if either.contains(Seen::FIN) {
+            Self::HalfClosed
+        } else if forward.contains(Seen::DATA) && reply.contains(Seen::ANY) {
+            Self::Established
+        } else if reply.contains(Seen::SYN) {
+            Self::SynReceived
+        } else {
+            Self::SynSent
+        }
+    }
+
+    /// How long a flow without a packet is kept, in seconds.
+    #[inline(always)]
+    pub const fn timeout_secs(self) -> u32 {
+        match self {
+            Self::Unreplied => 30,
+            Self::Replied | Self::SynSent | Self::TimeWait => 120,
+            Self::SynReceived => 60,
+            // nf_conntrack_tcp_timeout_established as kube-proxy sets it (CT-10).
+            Self::Established => 86_400,
+            // nf_conntrack_tcp_timeout_close_wait as kube-proxy sets it (CT-10).
+            Self::HalfClosed => 3_600,
+            Self::Closed => 10,
+        }
+    }
+
+    /// Whether a flow whose newer half was last seen then has outlived its time-out. A
+    /// `now_ns` before that (another CPU wrote it a moment ago) counts as now.
+    #[inline(always)]
+    pub const fn is_over(self, last_seen_ns: u64, now_ns: u64) -> bool {
+        now_ns.saturating_sub(last_seen_ns) > self.timeout_secs() as u64 * 1_000_000_000
+    }
+
+    /// Whether a client that opens a connection with a tuple of such a flow starts anew.
+    #[inline(always)]
+    pub const fn may_start_anew(self) -> bool {
+        matches!(self, Self::TimeWait | Self::Closed)
+    }
+
+    /// The name that people read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unreplied => "unreplied",
+            Self::Replied => "replied",
+            Self::SynSent => "syn-sent",
+            Self::SynReceived => "syn-received",
+            Self::Established => "established",
+            Self::HalfClosed => "half-closed",
+            Self::TimeWait => "time-wait",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// How old a half's `last_seen_ns` becomes before a packet writes it anew: a cache line that
+/// is not written is shared by all CPUs.
+pub const REFRESH_NS: u64 = 250_000_000;
+
+#[cfg(test)]
+mod tests;

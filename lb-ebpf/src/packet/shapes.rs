@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Headers as they travel. Byte order is in the fields' types.
+
+use bytemuck::{Pod, Zeroable};
+use lb_common::{
+    addr::Addr,
+    be::{Be16, Be32},
+    protocol::Protocol,
+};
+
+/// An IPv4 header without options (RFC 791 3.1).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Ipv4 {
+    /// Version 4 and the header's length in words.
+    pub(super) version: u8,
+    /// DSCP and ECN.
+    pub(super) traffic_class: u8,
+    /// Header and payload, in bytes.
+    pub(super) total_len: Be16,
+    /// Of all fragments of one packet.
+    pub(super) id: Be16,
+    /// Flags and the fragment's offset.
+    pub(super) fragment: Be16,
+    /// Hops that are left.
+    pub(super) ttl: u8,
+    /// What follows.
+    pub(super) protocol: Protocol,
+    /// Of the header.
+    pub(super) checksum: Be16,
+    /// Who sent it.
+    pub(super) source: Be32,
+    /// Who is to get it.
+    pub(super) destination: Be32,
+}
+
+/// An IPv6 header (RFC 8200 3).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Ipv6 {
+    /// Version 6, traffic class and flow label.
+    pub(super) version: Be32,
+    /// All after this header, in bytes.
+    pub(super) payload_len: Be16,
+    /// What follows.
+    pub(super) next: Protocol,
+    /// Hops that are left.
+    pub(super) hop_limit: u8,
+    /// Who sent it.
+    pub(super) source: Addr,
+    /// Who is to get it.
+    pub(super) destination: Addr,
+}
+
+/// What all IPv6 extension headers but the fragment's and AH's begin with (RFC 8200 4).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Extension {
+    /// What follows.
+    pub(super) next: Protocol,
+    /// The header's length in units of 8 bytes, less the first 8.
+    pub(super) len: u8,
+}
+
+/// A TCP header without options (RFC 9293 3.1).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Tcp {
+    /// The sender's port.
+    pub(super) source: Be16,
+    /// The receiver's port.
+    pub(super) destination: Be16,
+    /// Of the first byte.
+    pub(super) sequence: Be32,
+    /// The next byte that is expected.
+    pub(super) acknowledgement: Be32,
+    /// The header's length in words, in the upper half.
+    pub(super) offset: u8,
+    /// [`lb_common::flow::TcpFlags`].
+    pub(super) flags: u8,
+    /// Bytes that the sender takes.
+    pub(super) window: Be16,
+    /// Of pseudo header and segment.
+    pub(super) checksum: Be16,
+    /// Urgent pointer.
+    pub(super) urgent: Be16,
+}
+
+/// A UDP header (RFC 768).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Udp {
+    /// The sender's port.
+    pub(super) source: Be16,
+    /// The receiver's port.
+    pub(super) destination: Be16,
+    /// Header and payload, in bytes.
+    pub(super) len: Be16,
+    /// Of pseudo header and datagram; zero over IPv4 if there is none.
+    pub(super) checksum: Be16,
+}
