@@ -4,10 +4,16 @@
 //!
 //! Words are taken as memory has them: the sum is the same in either byte order (RFC 1071 2 B).
 
-use crate::{addr::Addr, be::Be16, be::Be32};
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    addr::Addr,
+    be::{Be16, Be32},
+};
 
 /// A one's complement sum that is not folded yet.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[repr(transparent)]
 pub struct Sum {
     /// Carries gather in the upper half: 2^32 words may be added.
     total: u64,

@@ -97,6 +97,8 @@ counters! {
     FlowRestarted = "flow_restarted",
     /// FLOWS is full: the packet that would have begun a flow was dropped.
     DroppedFlowsFull = "dropped_flows_full",
+    /// Two packets began one flow at once: the later one was dropped.
+    DroppedRace = "dropped_race",
     /// No source port was free for a flow to this backend: the packet that would have begun it was dropped.
     DroppedNoPort = "dropped_no_port",
     /// The node has no address of the family that a flow could leave with: the packet was dropped.

@@ -16,7 +16,12 @@
 use bitflags::bitflags;
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, be::Be16, protocol::Protocol};
+use crate::{
+    addr::Addr,
+    be::Be16,
+    key::{hash_words, mix},
+    protocol::Protocol,
+};
 
 /// Key of FLOWS, 40 bytes: the tuple of a packet as it arrives. The same in both families.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Pod, Zeroable)]
@@ -141,6 +146,22 @@ impl FlowKey {
             protocol,
             _pad: [0; 3],
         }
+    }
+
+    /// Whether two tuples are the same, word by word.
+    #[inline(always)]
+    pub const fn same(&self, other: &Self) -> bool {
+        let [a0, a1, a2, a3, a4]: [u64; 5] = bytemuck::must_cast(*self);
+        let [b0, b1, b2, b3, b4]: [u64; 5] = bytemuck::must_cast(*other);
+        (a0 ^ b0) | (a1 ^ b1) | (a2 ^ b2) | (a3 ^ b3) | (a4 ^ b4) == 0
+    }
+
+    /// A cheap hash of the client and what it dialled: the same on every node.
+    #[inline(always)]
+    pub const fn hash(&self) -> u32 {
+        let ports =
+            (self.destination_port.to_host() as u32) << 16 | self.source_port.to_host() as u32;
+        mix(mix(hash_words(self.source.to_words()), hash_words(self.destination.to_words())), ports)
     }
 
     /// The tuple of a packet the other way.

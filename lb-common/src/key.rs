@@ -127,7 +127,7 @@ const fn port_word(port: Be16, protocol: Protocol) -> u32 {
 
 /// One multiply and one shift a word (the finaliser constant of MurmurHash3).
 #[inline(always)]
-const fn mix(hash: u32, word: u32) -> u32 {
+pub(crate) const fn mix(hash: u32, word: u32) -> u32 {
     let hash = (hash ^ word).wrapping_mul(0x85eb_ca6b);
     hash ^ (hash >> 15)
 }

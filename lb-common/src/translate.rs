@@ -219,6 +219,7 @@ fn fresh(maps: &impl Maps, client: &impl Client, service: &ServiceView) -> Resul
             port: slot.port,
             backend: slot.backend,
             generation: slot.generation,
+            service_id: service.id,
         })
     });
     target.ok_or(Verdict::Refuse(Counter::RefusedInconsistent))
@@ -278,6 +279,7 @@ fn pinned(
         port: backend.life.port,
         backend: pin.backend,
         generation: pin.generation,
+        service_id: service.id,
     })
 }
 

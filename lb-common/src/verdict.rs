@@ -27,6 +27,8 @@ pub struct Target {
     pub backend: u32,
     /// The generation of that index.
     pub generation: u32,
+    /// [`Service::id`](crate::service::Service::id).
+    pub service_id: u32,
 }
 
 impl Verdict {

@@ -14,8 +14,9 @@ use lb_common::{
     addr::Addr,
     backend::{BackendFlags, Life},
     be::{Be16, Be32},
+    checksum::Sum,
     config::PortRange,
-    flow::{FlowFlags, FlowKey},
+    flow::{FlowEntry, FlowFlags, FlowKey},
     key::FrontendValue,
     namespace::NamespaceLayout,
     range::{Admission, CidrRule},
@@ -117,11 +118,11 @@ macro_rules! fields {
 }
 
 fields! {
-    u8: u8, u32: u32, u64: u64,
+    u8: u8, i32: i32, u32: u32, u64: u64, Sum: u64,
     Addr: [u64; 2], Be16: u16, Be32: u32,
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
     Admission: u32, CidrRule: u32, PortRange: u64,
-    FlowKey: [u64; 5], FlowFlags: u8,
+    FlowKey: [u64; 5], FlowEntry: [u64; 8], FlowFlags: u8,
 }
 
 /// A read-only global that the agent sets before it loads the program. The verifier

@@ -32,7 +32,7 @@ use lb_common::{
     translate::{Maps, Scope, ServiceView},
 };
 
-use crate::kernel::{Global, Live};
+use crate::kernel::{Field, Global, Live};
 
 /// Clients' addresses, IPv4.
 #[btf_map]
@@ -116,6 +116,11 @@ static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::ne
 #[btf_map]
 static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
 
+/// What a program puts down and takes up again. No other one on this CPU comes between: they
+/// run with bottom halves off.
+#[btf_map]
+static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
+
 /// SOCKETS' size less one.
 #[unsafe(no_mangle)]
 static SOCKETS_MASK: Global = Global::new(CAPACITY.sockets as u64 - 1);
@@ -131,6 +136,30 @@ pub(crate) enum Occupied {
 
 /// The maps, as [`lb_common::translate`] sees them.
 pub(crate) struct KernelMaps;
+
+/// The same value, of which the verifier knows no more. It follows every way that led to a
+/// value apart to the program's end, unless what it knows is the same on all of them.
+#[inline(always)]
+pub(crate) fn launder<T: Field>(value: T) -> Option<T> {
+    const { assert!(size_of::<T>() <= PUT_DOWN) };
+    let scratch = Live::new(SCRATCH.get_ptr_mut(0))?;
+    scratch.store::<T, 0>(value);
+    Some(scratch.load::<T, 0>())
+}
+
+/// Leaves a value for [`take_up`] in another function: a program has 512 bytes of stack for
+/// all functions that call each other.
+#[inline(always)]
+pub(crate) fn put_down<T: Field>(value: T) -> Option<()> {
+    Live::new(SCRATCH.get_ptr_mut(0))?.store::<T, PUT_DOWN>(value);
+    Some(())
+}
+
+/// What was put down.
+#[inline(always)]
+pub(crate) fn take_up<T: Field>() -> Option<T> {
+    Some(Live::new(SCRATCH.get_ptr_mut(0))?.load::<T, PUT_DOWN>())
+}
 
 /// Counts one exit.
 #[inline(always)]
@@ -237,6 +266,22 @@ pub(crate) fn add_load(backend: u32, change: i64) {
 #[inline(always)]
 pub(crate) fn config() -> Option<Live<Config>> {
     Live::new(CONFIG.get_ptr_mut(0))
+}
+
+/// The address of the family that flows to other nodes' backends leave with; zero for none.
+#[inline(always)]
+pub(crate) fn own_address(config: Live<Config>, ipv6: bool) -> Addr {
+    if ipv6 {
+        config.load::<Addr, { offset_of!(Config, snat6) }>()
+    } else {
+        config.load::<Addr, { offset_of!(Config, snat4) }>()
+    }
+}
+
+/// The ports that the node's own sockets are given.
+#[inline(always)]
+pub(crate) fn local_ports(config: Live<Config>) -> PortRange {
+    config.load::<PortRange, { offset_of!(Config, local_ports) }>()
 }
 
 /// Whether any namespace is to be left alone.
@@ -380,6 +425,10 @@ impl Maps for KernelMaps {
 const CAPACITY: Capacities = Capacities::MINIMUM;
 /// The agent maps the array into its memory and writes it with plain stores.
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+/// Words of SCRATCH: what is laundered, and what is put down.
+const SCRATCH_WORDS: usize = 16;
+/// Where in SCRATCH things are put down.
+const PUT_DOWN: usize = 64;
 /// What the kernel says of a key that is there.
 const EEXIST: i64 = -17;
 /// Memory follows use, for maps that are mostly empty.

@@ -11,7 +11,7 @@ use aya_ebpf::{
     },
     helpers,
 };
-use bytemuck::{Pod, Zeroable as _};
+use bytemuck::Pod;
 use lb_common::{addr::Addr, be::Be16, checksum::Sum, flow::FlowKey};
 
 /// A packet on its way through a device with Ethernet headers.

@@ -1,37 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The packet path: packets that reach the node from outside, and their replies.
 //!
+//! ```text
+//! ingress ─► parse ─► FLOWS ─┬─ known ──────────────────────► rewrite ─┬─ local: the stack
+//!                            └─ new ─► translate ─► source ─► FLOWS ─┘ └─ else: the next hop
+//! egress  ─► parse ─► FLOWS ─── a local backend's reply ────► rewrite ─── the device
+//! ```
+//!
 //! | file | what it does |
 //! |---|---|
 //! | `parse` | tells a packet's tuple |
-//! | `headers` | reads and writes bytes, asks for routes, sends |
-//! | `shapes` | the headers' fields |
+//! | `flow` | finds, keeps up and forgets flows |
+//! | `dnat` | decides what becomes of a packet to a frontend |
+//! | `snat` | gives a flow its source |
+//! | `forward` | rewrites and sends |
+//! | `answer` | tells a client what it is not given: resets and ICMP errors |
+//! | `outcome` | what one step says to the next |
+//! | `headers`, `shapes` | reads and writes bytes, asks for routes; the headers' fields |
 
+mod answer;
+mod dnat;
+mod flow;
+mod forward;
 mod headers;
+mod outcome;
 mod parse;
 mod shapes;
+mod snat;
 
 use aya_ebpf::programs::TcContext;
-use lb_common::counter::Counter;
+use lb_common::{counter::Counter, flow::FlowFlags};
 
-use self::parse::Packet;
+use self::{flow::Flow, outcome::TO_STACK, parse::Packet};
 use crate::maps;
 
 /// A packet that came in by an external device: the action.
 #[inline(always)]
 pub(crate) fn ingress(context: &TcContext) -> i32 {
     match Packet::parse(context) {
-        Ok(_) => pass(Counter::PassNoFrontend),
+        Ok(packet) => dnat::ingress(&packet),
         Err(reason) => pass(reason),
     }
 }
 
-/// A packet that leaves by an external device: the action.
+/// A packet that leaves by an external device: the action. Only replies of this node's
+/// backends are met here; what is sent to other nodes has its tuple already.
 #[inline(always)]
 pub(crate) fn egress(context: &TcContext) -> i32 {
-    match Packet::parse(context) {
-        Ok(_) => pass(Counter::PassNoReply),
-        Err(reason) => pass(reason),
+    let packet = match Packet::parse(context) {
+        Ok(packet) => packet,
+        Err(reason) => return pass(reason),
+    };
+    match reply(&packet) {
+        TO_STACK => forward::to_stack(&packet, Counter::FlowReply),
+        action => action,
+    }
+}
+
+/// Puts down the tuple that a local backend's reply leaves with: [`TO_STACK`], or the action.
+#[inline(never)]
+fn reply(packet: &Packet) -> i32 {
+    let Some(flow) = Flow::find(&packet.key) else {
+        return pass(Counter::PassNoReply);
+    };
+    if !flow.flags.contains(FlowFlags::REPLY.union(FlowFlags::LOCAL)) || !flow.keep(packet) {
+        return pass(Counter::PassNoReply);
+    }
+    match maps::put_down(flow.to) {
+        Some(()) => TO_STACK,
+        None => pass(Counter::PassNoReply),
     }
 }
 
@@ -42,5 +79,14 @@ fn pass(reason: Counter) -> i32 {
     TC_ACT_UNSPEC
 }
 
+/// Drops the packet.
+#[inline(always)]
+fn drop(reason: Counter) -> i32 {
+    maps::count(reason);
+    TC_ACT_SHOT
+}
+
 /// TCX_NEXT is the same number.
 const TC_ACT_UNSPEC: i32 = -1;
+/// TCX_DROP is the same number.
+const TC_ACT_SHOT: i32 = 2;

@@ -2,6 +2,7 @@
 //! What a packet is: its tuple, and where its headers are.
 
 use aya_ebpf::programs::TcContext;
+use bytemuck::{Pod, Zeroable};
 use lb_common::{
     addr::Addr,
     be::Be16,
@@ -14,6 +15,7 @@ use super::{
     headers::Bytes,
     shapes::{Extension, Ipv4, Ipv6, Tcp, Udp},
 };
+use crate::{kernel::Field, maps};
 
 /// A TCP segment or UDP datagram, whole.
 pub(super) struct Packet {
@@ -31,6 +33,22 @@ pub(super) struct Packet {
     pub(super) hops: u8,
 }
 
+/// A packet but its bytes.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(8))]
+struct Parsed {
+    key: FlowKey,
+    transport: u32,
+    ipv6: u8,
+    tcp: u8,
+    hops: u8,
+    pad: u8,
+}
+
+impl Field for Parsed {
+    type Words = [u64; 6];
+}
+
 /// The IP header's part.
 struct Network {
     source: Addr,
@@ -45,22 +63,57 @@ impl Packet {
     #[inline(always)]
     pub(super) fn parse(context: &TcContext) -> Result<Self, Counter> {
         let bytes = Bytes(context.skb.skb);
-        if bytes.is_for_others() {
-            return Err(Counter::PassNotIp);
+        let reason = read(bytes);
+        if reason != READ {
+            return Err(passed(reason));
         }
-        let ether_type = bytes.ether_type();
-        let (ipv6, network) = if ether_type == ETHER_IPV4 {
-            (false, ipv4(bytes)?)
-        } else if ether_type == ETHER_IPV6 {
-            (true, ipv6_header(bytes)?)
-        } else {
-            return Err(Counter::PassNotIp);
-        };
-        let Network { source, destination, protocol, transport, hops } = network;
-        let (ports, tcp) = transport_header(bytes, protocol, transport)?;
-        let key = FlowKey::new((source, ports.0), (destination, ports.1), protocol);
-        Ok(Self { bytes, key, ipv6, transport, tcp, hops })
+        let Parsed { key, transport, ipv6, tcp, hops, .. } =
+            maps::take_up().ok_or(Counter::PassMalformed)?;
+        let tcp = TcpFlags::from_bits_retain(tcp);
+        Ok(Self { bytes, key, ipv6: ipv6 != 0, transport, tcp, hops })
     }
+}
+
+/// The reason that a number stands for.
+#[inline(always)]
+fn passed(reason: u32) -> Counter {
+    const NOT_IP: u32 = Counter::PassNotIp.index();
+    const FRAGMENT: u32 = Counter::PassFragment.index();
+    const PROTOCOL: u32 = Counter::PassProtocol.index();
+    match reason {
+        NOT_IP => Counter::PassNotIp,
+        FRAGMENT => Counter::PassFragment,
+        PROTOCOL => Counter::PassProtocol,
+        _ => Counter::PassMalformed,
+    }
+}
+
+/// Puts down what a packet is: [`READ`], or the number of the reason why it is none of ours.
+#[inline(never)]
+fn read(bytes: Bytes) -> u32 {
+    match parsed(bytes).and_then(|parsed| maps::put_down(parsed).ok_or(Counter::PassMalformed)) {
+        Ok(()) => READ,
+        Err(reason) => reason.index(),
+    }
+}
+
+#[inline(always)]
+fn parsed(bytes: Bytes) -> Result<Parsed, Counter> {
+    if bytes.is_for_others() {
+        return Err(Counter::PassNotIp);
+    }
+    let ether_type = bytes.ether_type();
+    let (ipv6, network) = if ether_type == ETHER_IPV4 {
+        (false, ipv4(bytes)?)
+    } else if ether_type == ETHER_IPV6 {
+        (true, ipv6_header(bytes)?)
+    } else {
+        return Err(Counter::PassNotIp);
+    };
+    let Network { source, destination, protocol, transport, hops } = network;
+    let (ports, tcp) = transport_header(bytes, protocol, transport)?;
+    let key = FlowKey::new((source, ports.0), (destination, ports.1), protocol);
+    Ok(Parsed { key, transport, ipv6: u8::from(ipv6), tcp: tcp.bits(), hops, pad: 0 })
 }
 
 #[inline(always)]
@@ -158,6 +211,8 @@ fn transport_header(
     }
 }
 
+/// No reason: the packet is read.
+const READ: u32 = Counter::COUNT;
 /// Where the IP header is: behind an Ethernet header, VLAN tags are stripped.
 pub(super) const NETWORK: u32 = 14;
 /// An IPv4 header without options.

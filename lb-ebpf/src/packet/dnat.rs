@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What becomes of a packet that came in: a flow's, a new flow's, or none of ours.
+
+use lb_common::{
+    addr::Addr,
+    backend::BackendFlags,
+    config::Config,
+    counter::Counter,
+    flow::{FlowEntry, FlowFlags, FlowKey, Seen},
+    key::{FrontendKey4, FrontendKey6},
+    protocol::Protocol,
+    translate::{Client, Destination, Scope, translate},
+    verdict::{Target, Verdict},
+};
+
+use super::{
+    answer, drop,
+    flow::Flow,
+    forward,
+    headers::NoHop,
+    outcome::{REFUSE, TARGET, TO_BACKEND, TO_CLIENT, TO_STACK, UNKNOWN, is_action},
+    parse::Packet,
+    pass,
+    snat::{self, Claim},
+};
+use crate::{
+    kernel::{self, Live},
+    maps::{self, KernelMaps, Occupied},
+};
+
+/// The action on a packet that came in by an external device.
+#[inline(always)]
+pub(super) fn ingress(packet: &Packet) -> i32 {
+    let Some(config) = maps::config() else {
+        return pass(Counter::PassNoFrontend);
+    };
+    let key = &packet.key;
+    // Most packets are no Service's: two cache lines tell.
+    if !maps::may_be_frontend(config, key.destination, key.destination_port)
+        && key.destination != maps::own_address(config, packet.ipv6)
+    {
+        return pass(Counter::PassNoFrontend);
+    }
+    let mut outcome = known(packet);
+    if outcome == UNKNOWN {
+        outcome = decide(packet);
+        if outcome == TARGET {
+            outcome = open(packet, config);
+        }
+    }
+    match forward::forward(packet, outcome) {
+        outcome if is_action(outcome) => outcome,
+        outcome => answer::answer(packet, outcome),
+    }
+}
+
+/// The outcome for a packet of a flow; [`UNKNOWN`] if there is none, or if it is the first of
+/// another one.
+#[inline(never)]
+fn known(packet: &Packet) -> i32 {
+    let Some(flow) = Flow::find(&packet.key) else {
+        return UNKNOWN;
+    };
+    let is_reply = flow.flags.contains(FlowFlags::REPLY);
+    let is_local = flow.flags.contains(FlowFlags::LOCAL);
+    if is_reply && is_local {
+        // From outside, in a local backend's name.
+        return pass(Counter::PassNoFlow);
+    }
+    if !is_reply && flow.starts_anew(packet) {
+        flow.forget(packet);
+        return UNKNOWN;
+    }
+    if !flow.keep(packet) {
+        return UNKNOWN;
+    }
+    match maps::put_down(flow.to) {
+        Some(()) if is_reply => TO_CLIENT,
+        Some(()) if is_local => TO_STACK,
+        Some(()) => TO_BACKEND,
+        None => pass(Counter::PassNoFlow),
+    }
+}
+
+/// What becomes of a packet that belongs to no flow: [`TARGET`] with the flow's forward half put
+/// down for [`open`], or another outcome.
+#[inline(never)]
+fn decide(packet: &Packet) -> i32 {
+    if packet.key.protocol == Protocol::TCP && !packet.tcp.opens() {
+        return pass(Counter::PassNoFlow);
+    }
+    match translate(&KernelMaps, &Outsider(packet), &destination(packet)) {
+        Verdict::Pass(reason) => pass(reason),
+        Verdict::Translate(target, reason) => {
+            maps::count(reason);
+            match maps::put_down(half(packet, &target)) {
+                Some(()) => TARGET,
+                None => pass(Counter::PassNoFlow),
+            }
+        }
+        Verdict::Refuse(reason) => {
+            maps::count(reason);
+            REFUSE
+        }
+        Verdict::Drop(reason) => drop(reason),
+    }
+}
+
+/// The forward half of a flow that a packet begins, with the client as its source.
+#[inline(always)]
+fn half(packet: &Packet, target: &Target) -> FlowEntry {
+    let client = (packet.key.source, packet.key.source_port);
+    FlowEntry {
+        to: FlowKey::new(client, (target.address, target.port), packet.key.protocol),
+        last_seen_ns: kernel::coarse_now_ns(),
+        backend: target.backend,
+        generation: target.generation,
+        service_id: target.service_id,
+        flags: FlowFlags::empty().bits(),
+        seen: Seen::empty().with(packet.key.protocol, packet.tcp).bits(),
+        _pad: 0,
+    }
+}
+
+/// Begins a flow with the forward half that was put down.
+#[inline(never)]
+fn open(packet: &Packet, config: Live<Config>) -> i32 {
+    let Some(mut entry) = maps::take_up::<FlowEntry>() else {
+        return pass(Counter::PassNoFlow);
+    };
+    if is_here(packet, &entry) {
+        entry.flags = FlowFlags::LOCAL.bits();
+    } else {
+        entry.to.source = maps::own_address(config, packet.ipv6);
+        if entry.to.source == Addr::ZERO {
+            return drop(Counter::DroppedNoAddress);
+        }
+    }
+    match snat::claim(packet, config, &mut entry) {
+        Claim::Granted => {}
+        Claim::NoPort => return drop(Counter::DroppedNoPort),
+        Claim::NoRoom => return drop(Counter::DroppedFlowsFull),
+    }
+    if let Err(occupied) = maps::add_flow(&packet.key, &entry) {
+        maps::remove_flow(&entry.other_key());
+        return drop(match occupied {
+            Occupied::Key => Counter::DroppedRace,
+            Occupied::Map => Counter::DroppedFlowsFull,
+        });
+    }
+    match maps::put_down(entry.to) {
+        Some(()) if entry.flags == 0 => TO_BACKEND,
+        Some(()) => TO_STACK,
+        None => pass(Counter::PassNoFlow),
+    }
+}
+
+/// Whether the stack has the way to a backend: one of this node, or one of no node that is at
+/// an address of this one.
+#[inline(always)]
+fn is_here(packet: &Packet, entry: &FlowEntry) -> bool {
+    maps::backend_flags(entry.backend).contains(BackendFlags::LOCAL)
+        || matches!(packet.bytes.next_hop(&entry.to), Err(NoHop::Here))
+}
+
+/// What the client dialled.
+#[inline(always)]
+fn destination(packet: &Packet) -> Destination {
+    let FlowKey { destination, destination_port, protocol, .. } = packet.key;
+    match destination.to_v4() {
+        Some(address) => Destination::V4(FrontendKey4::new(address, destination_port, protocol)),
+        None => Destination::V6(FrontendKey6::new(destination, destination_port, protocol)),
+    }
+}
+
+/// The sender of a packet that came in by an external device: outside of the cluster,
+/// whoever it is (TRP-18).
+struct Outsider<'a>(&'a Packet);
+
+impl Client for Outsider<'_> {
+    #[inline(always)]
+    fn scope(&self) -> Scope {
+        Scope::Outside
+    }
+
+    #[inline(always)]
+    fn on_host(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn identity(&self) -> Addr {
+        self.0.key.source
+    }
+
+    #[inline(always)]
+    fn comes_from(&self, _ipv6: bool, test: impl Fn(Addr) -> bool) -> bool {
+        test(self.0.key.source)
+    }
+
+    #[inline(always)]
+    fn entropy(&self) -> u32 {
+        kernel::random()
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        kernel::now_ns()
+    }
+}
