@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod flows;
 pub mod fnv;
 pub mod model;
 pub mod observe;

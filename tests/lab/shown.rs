@@ -76,6 +76,14 @@ pub struct ProgramRow {
     pub id: u32,
     /// The link that holds it.
     pub link: Option<u32>,
+    /// The network device that it is attached to; none for a hook of sockets.
+    pub device: Option<String>,
+    /// Its turn among the programs of the device and direction, from 1.
+    pub position: Option<usize>,
+    /// How many of them there are.
+    pub of: Option<usize>,
+    /// Whether it is the agent's own.
+    pub ours: bool,
 }
 
 impl Agent {

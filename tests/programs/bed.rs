@@ -21,7 +21,7 @@ use lab::{
 use lb_agent::datapath::{
     Datapath as _,
     kernel::Kernel,
-    load::{self, HOOKS, LoadError, Options},
+    load::{self, LoadError, Options},
     syscall::{self, LinkDescription},
 };
 use lb_agent::plan::op::Op;
@@ -110,7 +110,7 @@ impl Bed {
             let link = syscall::object_get(&self.pin("links").join(hook.name)).unwrap();
             (hook.name, syscall::describe_link(link).unwrap())
         };
-        HOOKS.iter().map(describe).collect()
+        load::socket_hooks().map(describe).collect()
     }
 
     /// Runs bpftool; its words are cut at blanks.

@@ -10,8 +10,8 @@ use lab::{
 use lb_agent::datapath::{
     Datapath as _,
     cgroup::Cgroup,
-    load::{self, HOOKS, LoadError, Outcome},
-    syscall,
+    load::{self, LoadError, Outcome},
+    syscall::{self, LinkTarget},
 };
 use lb_common::maps;
 
@@ -166,7 +166,8 @@ fn a_cgroup_that_was_made_anew_is_attached_again() {
     assert_eq!(*agent.outcome(), Outcome::Unchanged);
     connect(&pod, VIP);
     let cgroup = Cgroup::open(&bed.place.cgroup).unwrap();
-    assert!(bed.links().iter().all(|(_, link)| link.cgroup == cgroup.id()));
+    let is_here = |target| matches!(target, LinkTarget::Cgroup { id, .. } if id == cgroup.id());
+    assert!(bed.links().iter().all(|(_, link)| is_here(link.target)));
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn unload_leaves_nothing() {
     assert!(load::unload(&bed.options.bpf_root).unwrap());
     assert!(!bed.options.bpf_root.exists());
     let cgroup = Cgroup::open(&bed.place.cgroup).unwrap();
-    for hook in &HOOKS {
+    for hook in load::socket_hooks() {
         let attached = syscall::attached(&cgroup, hook.attach_type, true).unwrap();
         assert_eq!(attached.programs, [0; 0], "{}", hook.name);
     }

@@ -15,7 +15,7 @@ use super::{CgroupRoot, Roots, settings, unload};
 use crate::{
     config::{Allow, Config, Limit, Tuning, kube_proxy::Settings},
     run,
-    source::{self, Master, Origin},
+    source::{self, Master, Origin, addresses::UplinkChoice},
 };
 
 /// Flags of `run`.
@@ -46,6 +46,10 @@ pub(super) struct Args {
     /// Go on although another program translates connect() on this node
     #[arg(long)]
     allow_foreign_programs: bool,
+    /// Serve clients outside through these devices, as soon as they are there [default: those of
+    /// the default routes and of the Node's addresses]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    devices: Vec<String>,
     /// Let maps grow to no more entries than this, to bound their memory: "frontends",
     /// "services" (a record for each service port, family and type), "slots", "backends",
     /// "members" (one for each backend of a Service with affinity), "source-ranges"; what is
@@ -100,6 +104,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
             origin: origin(kubeconfig, args.context, args.master, args.manifests),
             node_name: effective.hostname.map_or_else(host_name, Ok)?,
             node_ports: effective.node_ports,
+            devices: devices(args.devices),
         },
         bpf_root: args.roots.bpf_root,
         cgroup_root: args.cgroup.cgroup_root,
@@ -115,6 +120,11 @@ fn config(args: Args) -> anyhow::Result<Config> {
         tuning: Tuning { conntrack: effective.conntrack, oom_score_adj: effective.oom_score_adj },
         file,
     })
+}
+
+/// Which devices lead to clients outside.
+fn devices(named: Vec<String>) -> UplinkChoice {
+    if named.is_empty() { UplinkChoice::Found } else { UplinkChoice::Named(named) }
 }
 
 fn origin(

@@ -175,6 +175,20 @@ impl Array<Config> {
         }
     }
 
+    /// Says what flows to backends of other nodes leave with: the node's addresses (zero for
+    /// none), and no port of its sockets. A program that reads an address while it is changed
+    /// may see half of each, and opens one flow in vain.
+    pub fn set_own(&mut self, v4: Addr, v6: Addr, local_ports: PortRange) {
+        let places = [offset_of!(Config, snat4), offset_of!(Config, snat6)];
+        for (place, address) in places.into_iter().zip([v4, v6]) {
+            let words: [u64; 2] = bytemuck::must_cast(address);
+            for (at, word) in words.into_iter().enumerate() {
+                self.write_word(0, place + at * WORD, word);
+            }
+        }
+        self.write_word(0, offset_of!(Config, local_ports), local_ports.to_word());
+    }
+
     /// Makes the programs look up destinations with a port (host order) as NodePorts.
     pub fn admit_node_port(&mut self, port: u16) {
         const NODE_PORTS: usize = offset_of!(Config, node_ports);

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, io};
 
 use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN, SERVICE_CIDRS_LEN};
 
-use super::{Datapath, Error, Failed, Grace, Growth, at_least};
+use super::{
+    Datapath, Error, Failed, Grace, Growth, Own, at_least,
+    load::{Devices, LoadError},
+};
 use crate::plan::{op::Op, tables::Tables};
 
 /// Maps in memory. Public fields, so that a test can do to them what others do to a
@@ -27,6 +30,8 @@ pub struct Fake {
     pub refused: Vec<Op>,
     /// Everything fails after so many executed ops: the agent was killed there.
     pub crash_after: Option<u64>,
+    /// What [`Datapath::set_uplinks`] said last.
+    pub uplinks: (Devices, Own),
     /// Ops executed so far, graces among them.
     pub ops: u64,
     /// Ops executed so far, graces left out.
@@ -45,6 +50,7 @@ impl Fake {
             faults_percent: 0,
             refused: Vec::new(),
             crash_after: None,
+            uplinks: Default::default(),
             ops: 0,
             writes: 0,
             random: seed | 1,
@@ -170,6 +176,11 @@ impl Datapath for Fake {
         for (done, op) in ops.iter().enumerate() {
             self.execute(op).map_err(|source| Failed { done, source })?;
         }
+        Ok(())
+    }
+
+    fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError> {
+        self.uplinks = (devices.clone(), own);
         Ok(())
     }
 

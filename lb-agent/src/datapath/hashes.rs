@@ -91,6 +91,11 @@ impl<K: Pod, V: Pod> Hash<K, V> {
         Ok(())
     }
 
+    /// The value of a key, if it is there.
+    pub fn get(&self, key: &K) -> io::Result<Option<V>> {
+        syscall::lookup(self.fd(), key)
+    }
+
     /// Every element. What others change meanwhile may be in it or not.
     pub fn dump(&self) -> io::Result<Vec<(K, V)>> {
         let mut elements = Vec::new();

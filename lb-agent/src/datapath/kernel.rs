@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's maps as a [`Datapath`].
 
-use std::{error::Error as _, io, iter, path::Path, sync::Arc};
+use std::{error::Error as _, fs, io, iter, path::Path, sync::Arc};
 
 use aya::maps::{MapError, PerCpuValues};
 use lb_common::{
     addr::Addr,
-    config::Config,
+    config::{Config, PortRange},
     counter::Counter,
     maps::{self, Capacities, NodePort},
     range::CidrRule,
@@ -14,8 +14,8 @@ use lb_common::{
 };
 
 use super::{
-    Datapath, Error, Failed, Grace, Growth, arrays, at_least, at_most,
-    load::{Generation, Hook, LoadError, Loader, Options, Outcome},
+    Datapath, Error, Failed, Grace, Growth, Own, arrays, at_least, at_most,
+    load::{Devices, Generation, Hook, LoadError, Loader, Options, Outcome},
     maps::Maps,
     syscall,
 };
@@ -146,6 +146,13 @@ impl Datapath for Kernel {
         Ok(())
     }
 
+    fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError> {
+        let v4 = own.0.map_or_else(Addr::default, Addr::from);
+        let v6 = own.1.map_or_else(Addr::default, Addr::from);
+        self.generation.maps.config.set_own(v4, v6, local_ports());
+        self.loader.follow(&self.generation, devices)
+    }
+
     fn load(&self, backend: u32) -> u64 {
         self.generation.maps.backend_load.read(backend).map_or(0, |load| load.sockets)
     }
@@ -240,6 +247,13 @@ pub fn socket_places(maps: &Maps) -> Result<arrays::Array<SocketRecord>, Error> 
 /// SOCKETS_OVER.
 pub fn over_records(maps: &Maps) -> Result<Vec<(OverKey, SocketRecord)>, Error> {
     maps.sockets_over.dump().map_err(unreadable(maps::SOCKETS_OVER))
+}
+
+/// net.ipv4.ip_local_port_range, which holds for IPv6 too; empty if it cannot be read.
+fn local_ports() -> PortRange {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let ports = text.split_whitespace().filter_map(|port| port.parse().ok());
+    ports.fold(PortRange::default(), PortRange::with)
 }
 
 /// Makes the programs look for every frontend that is there: CONFIG may be newer than they.

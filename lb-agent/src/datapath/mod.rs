@@ -20,10 +20,14 @@ pub mod trace;
 pub mod view;
 pub mod wire;
 
-use std::io;
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use lb_common::maps::Capacities;
 
+use self::load::{Devices, LoadError};
 use crate::plan::{op::Op, tables::Tables};
 
 /// Something that holds the maps.
@@ -44,6 +48,14 @@ pub trait Datapath {
     /// themselves.
     fn apply(&mut self, ops: &[Op]) -> Result<(), Failed>;
 
+    /// Has packets of clients outside translated that come through these devices and no
+    /// others. `own`: the node's addresses, under which it sends on to other nodes what is for
+    /// pods there.
+    ///
+    /// # Errors
+    /// Why the first device could not be served; all others are.
+    fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError>;
+
     /// BACKEND_LOAD: how many sockets use a backend.
     fn load(&self, backend: u32) -> u64;
 
@@ -57,6 +69,9 @@ pub trait Datapath {
     /// When the new generation is made and not all programs run over it: try again at once.
     fn grow(&mut self, wanted: &Capacities) -> Result<Growth, Error>;
 }
+
+/// The node's own address of each family, where there is one.
+pub type Own = (Option<Ipv4Addr>, Option<Ipv6Addr>);
 
 /// What became of [`Datapath::grow`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

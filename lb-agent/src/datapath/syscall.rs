@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "raw system calls")]
 
 mod attr;
+mod links;
 
 use std::{
     ffi::CString,
@@ -22,6 +23,11 @@ use std::{
 };
 
 use bytemuck::{Pod, Zeroable as _};
+
+pub use self::links::{
+    AtDevice, Attached, BPF_F_ALLOW_MULTI, LinkDescription, LinkTarget, attached,
+    attached_to_device, describe_link, link_create, link_create_device, link_detach, link_update,
+};
 
 /// What the kernel says about a map.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,29 +59,6 @@ pub struct ProgramDescription {
     pub instructions: u32,
     /// The kernel's hash of the instructions.
     pub tag: u64,
-}
-
-/// What the kernel says about a link to a cgroup.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct LinkDescription {
-    /// The link's id: unique until the node restarts.
-    pub id: u32,
-    /// The program that runs.
-    pub program: u32,
-    /// The cgroup: the inode number of its directory, 0 once it is gone.
-    pub cgroup: u64,
-    /// `enum bpf_attach_type`.
-    pub attach_type: u32,
-}
-
-/// Programs of one hook at one cgroup.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Attached {
-    /// Their ids, in the order in which they run.
-    pub programs: Vec<u32>,
-    /// BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE or none: what the cgroup lets its children
-    /// do. Always 0 in an effective query.
-    pub flags: u32,
 }
 
 /// A batch that stopped before its end.
@@ -115,6 +98,22 @@ pub fn object_pin(object: impl AsFd, path: &Path) -> io::Result<()> {
         ..attr::Object::zeroed()
     };
     bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// The value of a key in a map, if it is there. For maps with one value for all CPUs.
+pub fn lookup<K: Pod, V: Pod>(map: impl AsFd, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    let mut attr = attr::Element {
+        map_fd: number(map.as_fd()),
+        key: address(&raw const *key),
+        value: address(&raw mut value),
+        ..attr::Element::zeroed()
+    };
+    match bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes elements of a map, in order, up to the first that fails. Linux 5.6.
@@ -160,50 +159,16 @@ pub fn lookup_batch<K: Pod, V: Pod>(
     }
 }
 
-/// Attaches a program to a cgroup. Without flags: a link always lets others attach, too.
-pub fn link_create(program: impl AsFd, cgroup: impl AsFd, attach_type: u32) -> io::Result<OwnedFd> {
-    let mut attr = attr::LinkCreate {
-        prog_fd: number(program.as_fd()),
-        target_fd: number(cgroup.as_fd()),
-        attach_type,
-        ..attr::LinkCreate::zeroed()
-    };
-    bpf_fd(BPF_LINK_CREATE, &mut attr)
-}
-
-/// Puts another program in a link's place: no moment passes without one.
-/// `ENOLINK`: the cgroup is gone.
-pub fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
-    let mut attr = attr::LinkUpdate {
-        link_fd: number(link.as_fd()),
-        new_prog_fd: number(program.as_fd()),
-        ..attr::LinkUpdate::zeroed()
-    };
-    bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
-}
-
-/// Ends an attachment at once, whoever holds the link: what is left of it does nothing.
-/// Linux 5.9.
-pub fn link_detach(link: impl AsFd) -> io::Result<()> {
-    let mut attr = attr::LinkDetach { link_fd: number(link.as_fd()) };
-    bpf(BPF_LINK_DETACH, &mut attr).map(drop)
-}
-
-/// The programs of a hook that are attached to a cgroup; `effective`: those that run for a
-/// process in it, its parents' included.
-pub fn attached(cgroup: impl AsFd, attach_type: u32, effective: bool) -> io::Result<Attached> {
-    let mut ids = [0_u32; MAX_ATTACHED];
-    let mut attr = attr::Query {
-        target_fd: number(cgroup.as_fd()),
-        attach_type,
-        effective: u32::from(effective),
-        prog_ids: address(ids.as_mut_ptr()),
-        prog_cnt: length(MAX_ATTACHED),
-        ..attr::Query::zeroed()
-    };
-    bpf(BPF_PROG_QUERY, &mut attr)?;
-    let programs = ids.into_iter().take(attr.prog_cnt as usize).collect();
-    Ok(Attached { programs, flags: attr.attach_flags })
+/// The name of a device of the caller's namespace.
+pub fn device_name(index: u32) -> io::Result<String> {
+    let mut name = [0_u8; libc::IF_NAMESIZE];
+    // SAFETY: `name` has the IF_NAMESIZE bytes that the call may write.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
+    if found.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
 }
 
 /// Opens a program by its id; needs CAP_SYS_ADMIN.
@@ -248,20 +213,6 @@ pub fn describe_program(program: impl AsFd) -> io::Result<ProgramDescription> {
         instructions: found.xlated_prog_len / BYTES_PER_INSTRUCTION,
         tag: found.tag,
     })
-}
-
-/// Describes a link to a cgroup. `EINVAL`: it is something else.
-pub fn describe_link(link: impl AsFd) -> io::Result<LinkDescription> {
-    if !is_a("link", link.as_fd())? {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    let mut found = attr::LinkFound::zeroed();
-    describe(link.as_fd(), &mut found)?;
-    if found.type_ != BPF_LINK_TYPE_CGROUP {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    let attr::LinkFound { id, prog_id: program, cgroup_id: cgroup, attach_type, .. } = found;
-    Ok(LinkDescription { id, program, cgroup, attach_type })
 }
 
 /// Waits until every program that runs now has ended: programs run inside an RCU read-side
@@ -439,28 +390,19 @@ fn length(length: usize) -> u32 {
 pub const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// A cgroup2 file system (`include/uapi/linux/magic.h`).
 pub const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-/// In [`Attached::flags`]: programs of the cgroup's children run as well.
-pub const BPF_F_ALLOW_MULTI: u32 = 2;
 
 /// No function answers so.
 const NOT_ENTERED: i64 = i64::MIN;
 const BYTES_PER_INSTRUCTION: u32 = 8;
+const BPF_MAP_LOOKUP_ELEM: u32 = 1;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_PROG_GET_FD_BY_ID: u32 = 13;
 const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
-const BPF_PROG_QUERY: u32 = 16;
 const BPF_MAP_LOOKUP_BATCH: u32 = 24;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
 const BPF_MAP_DELETE_BATCH: u32 = 27;
-const BPF_LINK_CREATE: u32 = 28;
-const BPF_LINK_UPDATE: u32 = 29;
-const BPF_LINK_DETACH: u32 = 34;
-const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const MEMBARRIER_CMD_GLOBAL: i32 = 1;
 const SO_NETNS_COOKIE: i32 = 71;
-/// The kernel's BPF_CGROUP_MAX_PROGS for one cgroup; with parents there may be more, which
-/// the query would refuse with ENOSPC.
-const MAX_ATTACHED: usize = 256;
 /// More than all of our maps.
 const MAX_MAPS: usize = 64;

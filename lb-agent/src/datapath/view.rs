@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use lb_common::{
     affinity::{AffinityKey, AffinityPin},
     counter::Counter,
+    flow::{FlowEntry, FlowKey},
     maps::{self, LAYOUT_VERSION},
     socket::{Held, SocketRecord},
 };
@@ -74,6 +75,12 @@ impl View {
         let mut records = kernel::sockets(&self.maps)?;
         records.retain(|record| record.held().intersects(Held::CONNECTED | Held::DATAGRAM));
         Ok(records)
+    }
+
+    /// Both halves of every flow of a client outside.
+    pub fn flows(&self) -> Result<Vec<(FlowKey, FlowEntry)>, ViewError> {
+        let unreadable = |source| Error::Map { operation: "read", map: maps::FLOWS, source };
+        Ok(self.maps.flows.dump().map_err(unreadable)?)
     }
 
     /// Every ClientIP pin.

@@ -19,6 +19,7 @@ use super::{
     node::Node,
     service::Service,
     snapshot::{Snapshot, Touched},
+    uplinks::Uplinks,
 };
 
 /// One change of the cluster, as a source saw it.
@@ -32,6 +33,8 @@ pub enum Change {
     Node(NodeObject),
     /// This node's addresses on which NodePorts answer are now these.
     NodeAddresses(BTreeSet<IpAddr>),
+    /// The ways to clients outside are now these.
+    Uplinks(Uplinks),
     /// A ServiceCIDR was put, or is gone.
     ServiceCidr(Object<Vec<IpNet>>),
     /// Whole kinds were listed: what is not in the list is gone.
@@ -98,6 +101,10 @@ impl Snapshot {
                 let touched = all_if(self.node_addresses != addresses);
                 self.node_addresses = addresses;
                 touched
+            }
+            Change::Uplinks(uplinks) => {
+                self.uplinks = uplinks;
+                Touched::default()
             }
             Change::ServiceCidr(object) => self.put_service_cidr(object),
             Change::Replace(listing) => self.replace(*listing),

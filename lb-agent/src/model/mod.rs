@@ -15,6 +15,7 @@ pub mod rules;
 pub mod service;
 pub mod slices;
 pub mod snapshot;
+pub mod uplinks;
 
 use std::{fmt, sync::Arc};
 

@@ -17,6 +17,7 @@ use super::{
     rules::Rules,
     service::Service,
     slices::Slices,
+    uplinks::Uplinks,
 };
 
 /// The cluster at one moment. Sources build it up change by change; values are shared,
@@ -28,6 +29,8 @@ pub struct Snapshot {
     /// This node's addresses on which NodePorts answer (NP-02), kept by netlink; 127.0.0.1
     /// stands for all of 127/8 (NP-05).
     pub node_addresses: BTreeSet<IpAddr>,
+    /// The ways to clients outside. No Service is compiled by them.
+    pub uplinks: Uplinks,
     /// Every proxied Service.
     pub services: HashMap<ObjectName, Arc<Service>>,
     /// Every Service's slices. Kept also while the Service is absent (EPS-03).

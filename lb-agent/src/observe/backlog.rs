@@ -53,7 +53,10 @@ impl Backlog {
                         self.note(object, known);
                     }
                 }
-                Change::Node(_) | Change::NodeAddresses(_) | Change::ServiceCidr(_) => {}
+                Change::Node(_)
+                | Change::NodeAddresses(_)
+                | Change::Uplinks(_)
+                | Change::ServiceCidr(_) => {}
             }
         }
     }

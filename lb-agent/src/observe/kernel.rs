@@ -40,7 +40,14 @@ impl Kernel for Pinned {
         };
         let over = open.sockets_over.dump().map(|elements| elements.len());
         let pins = open.affinity.dump().map(|elements| elements.len());
-        for (map, used) in [(maps::SOCKETS_OVER, over), (maps::AFFINITY, pins)] {
+        let mut halves = 0;
+        let counted = open.flows.read_all(|keys, _| {
+            halves += keys.len();
+            Ok(())
+        });
+        let flows = counted.map(|()| halves);
+        let used = [(maps::SOCKETS_OVER, over), (maps::AFFINITY, pins), (maps::FLOWS, flows)];
+        for (map, used) in used {
             let capacity = open.capacity(map);
             fills.extend(used.ok().map(|used| Fill {
                 map,

@@ -17,7 +17,7 @@ use tokio::{
 use super::{Reconciler, SyncError};
 use crate::{
     datapath::{self, Datapath},
-    model::{change::Change, issue::Issue, local_ports::LocalPorts},
+    model::{change::Change, issue::Issue, local_ports::LocalPorts, uplinks::Uplinks},
     observe::{
         backlog::Backlog,
         health::Pulse,
@@ -95,6 +95,12 @@ struct Loop {
     given: Option<Issue>,
     writes: u64,
     attached: bool,
+    /// The ways to clients outside, as of the last look.
+    uplinks: Option<Uplinks>,
+    /// What was wrong with them then.
+    unserved: Option<String>,
+    /// Whether to look again.
+    unsure: bool,
 }
 
 /// What woke the loop.
@@ -135,10 +141,12 @@ pub async fn run<D: Datapath>(
             }
             Wake::Resync => {
                 this.resync = Deadline::now() + RESYNC;
+                this.unsure = true;
                 this.resync(&mut reconciler);
             }
         }
         this.attach(&mut reconciler, &mut attach);
+        this.follow(&mut reconciler);
         this.tell_datagrams(&mut reconciler);
     }
 }
@@ -160,6 +168,9 @@ impl Loop {
             given: None,
             writes: 0,
             attached: false,
+            uplinks: None,
+            unserved: None,
+            unsure: false,
         }
     }
 
@@ -337,6 +348,32 @@ impl Loop {
         if self.attached {
             tracing::info!("ready: sockets on this node get what the cluster says");
         }
+    }
+
+    /// Serves clients outside through the devices that there are now, and looks again at each
+    /// resync: somebody may have detached a program.
+    fn follow<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
+        let is_new = self.uplinks.as_ref() != Some(&reconciler.snapshot().uplinks);
+        if !self.attached || !(is_new || self.unsure) {
+            return;
+        }
+        let uplinks = reconciler.snapshot().uplinks.clone();
+        let Uplinks { devices, v4, v6 } = &uplinks;
+        let outcome = reconciler.datapath_mut().set_uplinks(devices, (*v4, *v6));
+        // Its writes are not the cluster's.
+        self.writes = reconciler.datapath().writes();
+        let unserved = outcome.err().map(|error| chain(&error));
+        match &unserved {
+            Some(error) if self.unserved != unserved => {
+                tracing::error!(error, "clients outside are not served; trying again");
+            }
+            None if is_new || self.unserved.is_some() => {
+                let devices: Vec<_> = devices.values().map(|name| &**name).collect();
+                tracing::info!(devices = devices.join(","), "clients outside come through");
+            }
+            Some(_) | None => {}
+        }
+        (self.uplinks, self.unserved, self.unsure) = (Some(uplinks), unserved, false);
     }
 
     /// Tells what became of UDP service ports, once new sockets get it (CT-08).

@@ -39,6 +39,7 @@ use crate::{
         load::{LoadError, Options},
         selftest, syscall,
     },
+    flows,
     observe::{
         backlog::Backlog,
         health::{Health, Pulse},
@@ -179,6 +180,7 @@ async fn report(
         events: feed.events.clone(),
     };
     let servers = servers::start(config.binds, sources, stop).await?;
+    tokio::spawn(flows::run(bpf_root.clone(), stop.clone()));
     let sweeper = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone());
     let reports = Reports {
         pulse,

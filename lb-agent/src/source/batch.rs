@@ -6,12 +6,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 use tokio::sync::mpsc;
 
 use super::{
-    addresses::{Interfaces, NodePortAddresses},
+    addresses::{Interfaces, NodePortAddresses, UplinkChoice},
     status::Reporter,
 };
 use crate::model::{
     change::{Change, Listing},
     node::Node,
+    uplinks::Uplinks,
 };
 
 /// What the parts of a source send.
@@ -32,11 +33,14 @@ pub(super) struct Batcher {
 /// Decides what may leave. Pure: messages in, changes out.
 struct Gate {
     node_ports: NodePortAddresses,
-    /// What NodePorts answer on depends on both of these.
+    devices: UplinkChoice,
+    /// What NodePorts answer on, and the ways outside, depend on both of these.
     node: Node,
     interfaces: Option<Interfaces>,
     /// What was sent last.
     node_addresses: Option<BTreeSet<IpAddr>>,
+    /// What was sent last; none at first.
+    uplinks: Uplinks,
     /// The first list of each kind until there is one of every kind; `None` from then on.
     first: Option<Listing>,
     /// What came after a kind's first list while others were waited for.
@@ -44,8 +48,12 @@ struct Gate {
 }
 
 impl Batcher {
-    pub(super) fn new(node_ports: NodePortAddresses, reporter: Reporter) -> Self {
-        Self { gate: Gate::new(node_ports), reporter }
+    pub(super) fn new(
+        node_ports: NodePortAddresses,
+        devices: UplinkChoice,
+        reporter: Reporter,
+    ) -> Self {
+        Self { gate: Gate::new(node_ports, devices), reporter }
     }
 
     /// Runs until the source or the receiver ends. The first change of a batch is sent at
@@ -76,12 +84,14 @@ impl Batcher {
 }
 
 impl Gate {
-    fn new(node_ports: NodePortAddresses) -> Self {
+    fn new(node_ports: NodePortAddresses, devices: UplinkChoice) -> Self {
         Self {
             node_ports,
+            devices,
             node: Node::default(),
             interfaces: None,
             node_addresses: None,
+            uplinks: Uplinks::default(),
             first: Some(Listing::default()),
             waiting: Vec::new(),
         }
@@ -124,6 +134,11 @@ impl Gate {
 
     fn select_addresses(&mut self, batch: &mut Vec<Change>) {
         let Some(interfaces) = &self.interfaces else { return };
+        let uplinks = self.node_ports.uplinks(&self.devices, &self.node, interfaces);
+        if self.uplinks != uplinks {
+            batch.push(Change::Uplinks(uplinks.clone()));
+            self.uplinks = uplinks;
+        }
         let selected = self.node_ports.select(&self.node, interfaces);
         if self.node_addresses.as_ref() != Some(&selected) {
             batch.push(Change::NodeAddresses(selected.clone()));
@@ -149,6 +164,7 @@ fn node_of(change: &Change) -> Option<&Node> {
         Change::Service(_)
         | Change::Slice(_)
         | Change::NodeAddresses(_)
+        | Change::Uplinks(_)
         | Change::ServiceCidr(_) => None,
     }
 }

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use self::{
-    addresses::NodePortAddresses,
+    addresses::{NodePortAddresses, UplinkChoice},
     batch::Batcher,
     events::{Events, Notice},
     status::Reporter,
@@ -51,6 +51,8 @@ pub struct Config {
     pub node_name: String,
     /// On which of the node's addresses NodePorts answer.
     pub node_ports: NodePortAddresses,
+    /// Which of its devices lead to clients outside.
+    pub devices: UplinkChoice,
 }
 
 /// Where the objects are.
@@ -146,7 +148,7 @@ pub async fn start(config: Config, answers: AnswerSink) -> Result<Feed, Error> {
         events = tell;
     }
     drop(messages);
-    let batcher = Batcher::new(config.node_ports, reporter);
+    let batcher = Batcher::new(config.node_ports, config.devices, reporter);
     tasks.spawn(batcher.run(inbox, changes));
     Ok(Feed { changes: receiver, status, events, tasks })
 }

@@ -108,6 +108,7 @@ pub(crate) const ROOMS: &[Room] = &[
             "lb-agent/src/run",
             "lb-agent/src/cli",
             "lb-agent/src/sockets",
+            "lb-agent/src/flows",
         ],
         crates: Crates::Except(&["aya", "aya_obj", "k8s_openapi"]),
         never: &[],

@@ -137,6 +137,7 @@ const LEVELS: &[Level] = &[
     rooted("programs", "L4", KERNEL),
     rooted("sockets", "L5", LAB),
     rooted("packets", "L5", LAB),
+    rooted("outside", "L5", LAB),
     rooted("cli", "L5", LAB),
     rooted("operate", "L5", LAB),
     rooted("lab", "L5", LAB),

@@ -4,6 +4,7 @@
 mod affinity;
 mod backends;
 mod counters;
+mod flows;
 mod issues;
 mod programs;
 mod services;
@@ -40,6 +41,8 @@ enum What {
     Backends,
     /// Sockets with what they dialled and what they got
     Sockets,
+    /// Flows of clients outside, with what they dialled and what they got
+    Flows,
     /// ClientIP pins
     Affinity,
     /// Kernel programs and where they are attached
@@ -65,6 +68,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Services => services::print(&view, *output)?,
         What::Backends => backends::print(&view, *output)?,
         What::Sockets => sockets::print(&view, *output)?,
+        What::Flows => flows::print(&view, *output)?,
         What::Affinity => affinity::print(&view, *output)?,
         What::Programs => programs::print(&view, *output)?,
         What::Counters => counters::print(&view, *output)?,

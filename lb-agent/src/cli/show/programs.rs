@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `show programs`: a row for each kernel program of ours.
+//! `show programs`: a row for each place of each kernel program of ours, and one for each
+//! program of others at our devices.
 
 use serde::Serialize;
 
 use crate::{
     cli::output::{self, Format, Row},
-    datapath::{load::PinnedProgram, view::View},
+    datapath::{
+        load::{PinnedProgram, Turn},
+        view::View,
+    },
 };
 
-/// A kernel program.
+/// A kernel program at one of its places.
 #[derive(Debug, Serialize)]
 struct ProgramRow {
     /// Its name, which is the hook's.
@@ -17,6 +21,14 @@ struct ProgramRow {
     id: u32,
     /// The id of the link that holds it in place; `None` if it is not attached.
     link: Option<u32>,
+    /// The network device; `None` for a program of the cgroup.
+    device: Option<String>,
+    /// When it runs among the programs of the device and direction, from 1.
+    position: Option<usize>,
+    /// How many of them there are.
+    of: Option<usize>,
+    /// Whether it is ours.
+    ours: bool,
 }
 
 /// Prints the programs.
@@ -27,19 +39,30 @@ pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
 
 impl From<PinnedProgram> for ProgramRow {
     fn from(program: PinnedProgram) -> Self {
-        let PinnedProgram { name, id, link } = program;
-        Self { program: name, id, link }
+        let PinnedProgram { name, id, link, device, is_ours } = program;
+        let (device, position, of) = match device {
+            Some(Turn { device, position, of }) => (Some(device), Some(position), Some(of)),
+            None => (None, None, None),
+        };
+        Self { program: name, id, link, device, position, of, ours: is_ours }
     }
 }
 
 impl Row for ProgramRow {
-    const TITLES: &'static [&'static str] = &["PROGRAM", "ID", "LINK"];
+    const TITLES: &'static [&'static str] = &["PROGRAM", "ID", "LINK", "DEVICE", "TURN", "WHOSE"];
 
     fn cells(&self) -> Vec<String> {
+        let turn = match (self.position, self.of) {
+            (Some(position), Some(of)) => format!("{position} of {of}"),
+            _ => String::new(),
+        };
         vec![
             self.program.clone(),
             self.id.to_string(),
             self.link.map_or_else(|| "not attached".to_owned(), |link| link.to_string()),
+            self.device.clone().unwrap_or_default(),
+            turn,
+            if self.ours { "ours" } else { "another's" }.to_owned(),
         ]
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What can go wrong between an empty BPF file system and running programs.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 
@@ -119,6 +119,17 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// A program could not be attached to a network device.
+    #[error("cannot attach {program} to device {device}: {}", tcx(source))]
+    Device {
+        /// The program's name.
+        program: &'static str,
+        /// The device's name.
+        device: Arc<str>,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// Another program is attached in a way that shuts ours out.
     #[error("cannot attach {program} to cgroup {}: {blocker} was attached without the multi flag, which lets no other program run; detach it", cgroup.display())]
     Blocked {
@@ -153,6 +164,14 @@ pub(super) fn file(
 ) -> impl FnOnce(io::Error) -> LoadError {
     let path = path.into();
     move |source| LoadError::File { operation, path, source }
+}
+
+/// What the answer to an attachment means.
+fn tcx(source: &io::Error) -> String {
+    match source.raw_os_error() {
+        Some(libc::EINVAL) => "the kernel has no tcx, which came with Linux 6.6".to_owned(),
+        _ => source.to_string(),
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The attachments: pinned cgroup links, made once and updated ever after.
+//! The hooks, and the attachments to the cgroup: pinned links, made once and updated ever
+//! after.
 
 use std::{collections::BTreeMap, io, os::fd::OwnedFd, path::Path};
 
 use super::{
+    devices,
     error::{LoadError, file},
     object::Program,
     pins::{self, Pins},
 };
-use crate::datapath::{cgroup::Cgroup, probe, syscall};
+use crate::datapath::{
+    cgroup::Cgroup,
+    probe,
+    syscall::{self, LinkTarget},
+};
 
 /// A place in the kernel where a program runs.
 #[derive(Debug)]
@@ -17,17 +23,45 @@ pub struct Hook {
     pub name: &'static str,
     /// `enum bpf_attach_type`.
     pub attach_type: u32,
+    /// What it is a place of.
+    pub place: Place,
+    /// Whether ours runs before all others there; else after them. Of devices only.
+    pub first: bool,
 }
 
-/// A pinned program.
+/// What programs are attached to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// The cgroup whose sockets are balanced.
+    Cgroup,
+    /// Each device that leads to clients outside.
+    Device,
+}
+
+/// A pinned program at one of its places, or a program of others at such a place.
 #[derive(Debug)]
 pub struct PinnedProgram {
-    /// The hook's name.
+    /// The hook's name, or what others call theirs.
     pub name: String,
     /// The kernel's id.
     pub id: u32,
     /// The link that attaches it.
     pub link: Option<u32>,
+    /// The device that it is attached to, if that is no cgroup.
+    pub device: Option<Turn>,
+    /// Whether it is ours.
+    pub is_ours: bool,
+}
+
+/// When a program runs at a device.
+#[derive(Debug)]
+pub struct Turn {
+    /// The device's name.
+    pub device: String,
+    /// Its place among the programs of the same direction, from 1.
+    pub position: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 /// Makes every program run at the cgroup, in the order of [`HOOKS`]. A link that is there
@@ -43,7 +77,7 @@ pub(super) fn attach(
 ) -> Result<bool, LoadError> {
     let mut made = Vec::new();
     let mut changed = false;
-    for program in programs {
+    for program in programs.iter().filter(|program| program.hook.place == Place::Cgroup) {
         match attach_one(program, cgroup, pins) {
             Ok(Change::None) => {}
             Ok(Change::Updated) => changed = true,
@@ -87,23 +121,40 @@ pub(super) fn ours(pins: &Pins) -> Vec<u32> {
     links.chain(programs).collect()
 }
 
-/// The programs that are pinned, in the order of their names, each with the link that runs it.
+/// The programs that are pinned, in the order of their names, one for each link that runs it;
+/// then those of others at the same devices.
 pub(super) fn pinned(pins: &Pins) -> Result<Vec<PinnedProgram>, LoadError> {
-    let mut links = BTreeMap::new();
+    let mut links = BTreeMap::<_, Vec<_>>::new();
     for path in pins.links()? {
         let link = syscall::object_get(&path)
             .and_then(syscall::describe_link)
             .map_err(file("read", &path))?;
-        links.insert(link.program, link.id);
+        links.entry(link.program).or_default().push(link);
     }
     // What is no program there is none of ours.
-    let programs = pins.programs()?.into_iter().filter_map(|path| {
-        let program = syscall::object_get(&path).and_then(syscall::describe_program).ok()?;
-        let link = links.get(&program.id).copied();
-        Some(PinnedProgram { link, name: program.name, id: program.id })
-    });
-    let mut programs: Vec<_> = programs.collect();
+    let described = pins
+        .programs()?
+        .into_iter()
+        .filter_map(|path| syscall::object_get(&path).and_then(syscall::describe_program).ok());
+    let mut programs = Vec::new();
+    for program in described {
+        let ours = |link, device| PinnedProgram {
+            name: program.name.clone(),
+            id: program.id,
+            link,
+            device,
+            is_ours: true,
+        };
+        match links.get(&program.id) {
+            None => programs.push(ours(None, None)),
+            Some(links) => {
+                programs.extend(links.iter().map(|it| ours(Some(it.id), devices::turn(it))));
+            }
+        }
+    }
     programs.sort_by(|one, other| one.name.cmp(&other.name));
+    let ids = programs.iter().map(|program| program.id).collect();
+    programs.extend(devices::strangers(links.values().flatten(), &ids));
     Ok(programs)
 }
 
@@ -142,9 +193,9 @@ fn find(hook: &Hook, cgroup: &Cgroup, pins: &Pins) -> Result<Option<OwnedFd>, Lo
     let Ok(link) = syscall::object_get(&path) else {
         return Ok(None);
     };
+    let target = LinkTarget::Cgroup { id: cgroup.id(), attach_type: hook.attach_type };
     // A link to another cgroup, or to one that is gone, is of no use.
-    let fits = syscall::describe_link(&link)
-        .is_ok_and(|found| found.cgroup == cgroup.id() && found.attach_type == hook.attach_type);
+    let fits = syscall::describe_link(&link).is_ok_and(|found| found.target == target);
     Ok(fits.then_some(link))
 }
 
@@ -172,16 +223,34 @@ fn failed(program: &Program, cgroup: &Cgroup) -> impl FnOnce(io::Error) -> LoadE
     move |source| LoadError::Attach { program, cgroup, source }
 }
 
+/// The hooks of sockets.
+pub fn socket_hooks() -> impl Iterator<Item = &'static Hook> {
+    HOOKS.iter().filter(|hook| hook.place == Place::Cgroup)
+}
+
 /// Every hook, in the order in which programs are attached or replaced: those that undo a
 /// translation first, so that none is ever made that cannot be undone.
-pub const HOOKS: [Hook; 9] = [
-    Hook { name: "sock_release", attach_type: 34 },
-    Hook { name: "recvmsg4", attach_type: 19 },
-    Hook { name: "recvmsg6", attach_type: 20 },
-    Hook { name: "getpeername4", attach_type: 29 },
-    Hook { name: "getpeername6", attach_type: 30 },
-    Hook { name: "sendmsg4", attach_type: 14 },
-    Hook { name: "sendmsg6", attach_type: 15 },
-    Hook { name: "connect4", attach_type: 10 },
-    Hook { name: "connect6", attach_type: 11 },
+pub const HOOKS: [Hook; 11] = [
+    socket("sock_release", 34),
+    socket("recvmsg4", 19),
+    socket("recvmsg6", 20),
+    socket("getpeername4", 29),
+    socket("getpeername6", 30),
+    socket("sendmsg4", 14),
+    socket("sendmsg6", 15),
+    socket("connect4", 10),
+    socket("connect6", 11),
+    // The translation is undone after all that others look at, and made before it: they see
+    // clients talk to pods.
+    Hook { name: "tc_egress", attach_type: TCX_EGRESS, place: Place::Device, first: false },
+    Hook { name: "tc_ingress", attach_type: TCX_INGRESS, place: Place::Device, first: true },
 ];
+
+const fn socket(name: &'static str, attach_type: u32) -> Hook {
+    Hook { name, attach_type, place: Place::Cgroup, first: false }
+}
+
+/// `BPF_TCX_INGRESS`.
+pub const TCX_INGRESS: u32 = 46;
+/// `BPF_TCX_EGRESS`.
+pub const TCX_EGRESS: u32 = 47;

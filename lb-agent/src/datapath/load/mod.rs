@@ -6,6 +6,7 @@
 //! [`Loader::attach`] switches the links over. Only [`unload`] ever detaches.
 
 mod carry;
+mod devices;
 mod error;
 mod fate;
 pub(super) mod links;
@@ -19,6 +20,7 @@ use std::{
 };
 
 use lb_common::{
+    flow::{FlowEntry, FlowKey},
     maps::{self, Capacities},
     namespace::NamespaceLayout,
 };
@@ -32,14 +34,16 @@ use self::{
 };
 use super::{
     cgroup::Cgroup,
+    hashes::Hash,
     maps::{Maps, SHAPES},
     probe, syscall,
 };
 
 pub use self::{
+    devices::Devices,
     error::LoadError,
     fate::{Misfit, Wrong},
-    links::{HOOKS, Hook, PinnedProgram},
+    links::{HOOKS, Hook, PinnedProgram, Place, TCX_EGRESS, TCX_INGRESS, Turn, socket_hooks},
 };
 
 /// Where the datapath lives.
@@ -167,7 +171,9 @@ impl Loader {
     /// Makes a generation's programs run: attaches them, or replaces those that run. Then
     /// the old ones' maps are dropped. Does nothing if they run already.
     pub fn attach(&self, generation: &Generation) -> Result<(), LoadError> {
-        if links::attach(&generation.programs, &self.cgroup, &self.pins)? {
+        // Both, whatever becomes of one.
+        let devices = devices::update(&generation.programs, &self.pins);
+        if links::attach(&generation.programs, &self.cgroup, &self.pins)? | devices? {
             syscall::wait_for_grace();
         }
         self.pins.commit()?;
@@ -177,10 +183,20 @@ impl Loader {
         Ok(())
     }
 
+    /// Makes a generation's programs run at these devices, and at no others.
+    ///
+    /// # Errors
+    /// Why the first device could not be served; all others are.
+    pub fn follow(&self, generation: &Generation, devices: &Devices) -> Result<(), LoadError> {
+        devices::follow(&generation.programs, devices, &self.pins)
+    }
+
     /// The hook of a generation that does not run for processes of the cgroup, if there is
     /// one: the kernel was asked.
     pub fn idle_hook(&self, generation: &Generation) -> Option<&'static Hook> {
-        let idle = generation.programs.iter().find(|program| {
+        let mut sockets =
+            generation.programs.iter().filter(|program| program.hook.place == Place::Cgroup);
+        let idle = sockets.find(|program| {
             let runs = syscall::attached(&self.cgroup, program.hook.attach_type, true);
             !runs.is_ok_and(|runs| runs.programs.contains(&program.id))
         });
@@ -269,6 +285,17 @@ pub fn open_pinned(bpf_root: &Path) -> Result<Maps, LoadError> {
     })
 }
 
+/// Opens the pinned FLOWS alone.
+pub fn open_flows(bpf_root: &Path) -> Result<Hash<FlowKey, FlowEntry>, LoadError> {
+    let map = maps::FLOWS;
+    let pin = Pins::new(bpf_root).map(Stage::Live, map);
+    aya::maps::MapData::from_pin(pin).and_then(Hash::new).map_err(|source| LoadError::Map {
+        operation: "open",
+        map,
+        source,
+    })
+}
+
 /// Whether maps of this layout are pinned below a bpf-root. A start that failed leaves none.
 pub fn has_pins(bpf_root: &Path) -> bool {
     Pins::new(bpf_root).have_maps()
@@ -303,7 +330,13 @@ pub fn unload(bpf_root: &Path) -> Result<bool, LoadError> {
     let layouts = Pins::new(bpf_root).all_layouts();
     for hook in HOOKS.iter().rev() {
         for layout in &layouts {
-            links::detach(&layout.join("links").join(hook.name))?;
+            let links = layout.join("links");
+            links::detach(&links.join(hook.name))?;
+            for path in pins::entries(&links)? {
+                if devices::place_of(&path).is_some_and(|(name, _)| name == hook.name) {
+                    links::detach(&path)?;
+                }
+            }
         }
     }
     for layout in &layouts {

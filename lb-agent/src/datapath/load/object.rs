@@ -99,6 +99,7 @@ pub(super) fn load_programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<Vec<Program>
             match program {
                 Loaded::CgroupSockAddr(program) => program.load()?,
                 Loaded::CgroupSock(program) => program.load()?,
+                Loaded::SchedClassifier(program) => program.load()?,
                 _ => return Err(ProgramError::UnexpectedProgramType),
             }
             Ok(program.fd()?.as_fd().try_clone_to_owned()?)

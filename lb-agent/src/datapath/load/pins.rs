@@ -262,7 +262,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), LoadError> {
 }
 
 /// The entries of a directory; none if it is not there.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let list = || -> io::Result<Vec<PathBuf>> {
         fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
     };

@@ -75,8 +75,8 @@ impl fmt::Display for Requirement {
 pub fn requirements(bpf_root: &Path, cgroup_root: Option<&Path>) -> Vec<Requirement> {
     let mut found = vec![capabilities(), kernel()];
     found.extend(programs());
-    found.extend([set_retval(), mptcp(), namespace_cookie(), destroy(), grace()]);
-    found.extend([kernel_types(), jit()]);
+    found.extend([set_retval(), mptcp(), namespace_cookie(), destroy()]);
+    found.extend([tcx(), grace(), kernel_types(), jit()]);
     found.extend([lockdown(btf::lockdown()), pod_addresses(btf::namespace_layout())]);
     found.push(bpf_file_system(bpf_root));
     let (mount, root) = cgroup_mount(cgroup_root);
@@ -206,6 +206,22 @@ fn destroy() -> Requirement {
     };
     let lost = "connected UDP sockets stay with backends that are gone";
     degraded(name, error.to_string(), lost, mend.to_owned())
+}
+
+/// By a look at the loopback device, which has index 1 in every namespace.
+fn tcx() -> Requirement {
+    let name = "tcx";
+    match syscall::attached_to_device(LOOPBACK, load::TCX_INGRESS) {
+        Ok(_) => ok(name, "the kernel attaches programs to devices by tcx".to_owned()),
+        Err(error) => {
+            let mend = match error.raw_os_error() {
+                Some(libc::EINVAL) => "update to Linux 6.6 or later",
+                _ => "run as root",
+            };
+            let lost = "clients outside the cluster are not served through this node";
+            degraded(name, format!("the kernel has no tcx: {error}"), lost, mend.to_owned())
+        }
+    }
 }
 
 fn grace() -> Requirement {
@@ -374,8 +390,10 @@ const POD_ADDRESSES: &str =
 pub const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
 
-/// From here on nothing is lost.
+/// From here on sockets lose nothing.
 const FULL: (u32, u32) = (5, 18);
+/// The index of the loopback device.
+const LOOPBACK: u32 = 1;
 /// Before this the programs do not load.
 const OLDEST: (u32, u32) = (5, 15);
 

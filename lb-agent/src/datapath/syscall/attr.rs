@@ -16,6 +16,17 @@ pub(super) struct Object {
     pub(super) file_flags: u32,
 }
 
+/// BPF_MAP_LOOKUP_ELEM.
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Element {
+    pub(super) map_fd: u32,
+    pub(super) _pad: u32,
+    pub(super) key: u64,
+    pub(super) value: u64,
+    pub(super) flags: u64,
+}
+
 /// BPF_MAP_{LOOKUP,UPDATE,DELETE}_BATCH.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
@@ -44,6 +55,22 @@ pub(super) struct LinkCreate {
     pub(super) flags: u32,
 }
 
+/// BPF_LINK_CREATE of a link to a network device.
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct LinkCreateDevice {
+    pub(super) prog_fd: u32,
+    /// In the caller's network namespace.
+    pub(super) target_ifindex: u32,
+    pub(super) attach_type: u32,
+    /// BPF_F_BEFORE, BPF_F_AFTER or 0.
+    pub(super) flags: u32,
+    /// The program or link before or after which it runs; 0 for all of them.
+    pub(super) relative: u32,
+    pub(super) _pad: u32,
+    pub(super) expected_revision: u64,
+}
+
 /// BPF_LINK_UPDATE.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
@@ -61,11 +88,12 @@ pub(super) struct LinkDetach {
     pub(super) link_fd: u32,
 }
 
-/// BPF_PROG_QUERY.
+/// BPF_PROG_QUERY. All of it: of a device, the kernel writes `revision` whatever the size.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Query {
-    pub(super) target_fd: u32,
+    /// A cgroup's directory, or a device's index.
+    pub(super) target: u32,
     pub(super) attach_type: u32,
     /// BPF_F_QUERY_EFFECTIVE is 1.
     pub(super) effective: u32,
@@ -76,6 +104,11 @@ pub(super) struct Query {
     /// In: its length. Out: how many programs there are.
     pub(super) prog_cnt: u32,
     pub(super) _pad: u32,
+    pub(super) prog_attach_flags: u64,
+    /// Address of an array as long as the other; 0 for none, and for a cgroup.
+    pub(super) link_ids: u64,
+    pub(super) link_attach_flags: u64,
+    pub(super) revision: u64,
 }
 
 /// BPF_{PROG,MAP,LINK}_GET_FD_BY_ID.
@@ -128,7 +161,7 @@ pub(super) struct MapFound {
     pub(super) name: [u8; 16],
 }
 
-/// `struct bpf_link_info` of a link to a cgroup.
+/// `struct bpf_link_info` of a link to a cgroup or to a device.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct LinkFound {
@@ -136,8 +169,7 @@ pub(super) struct LinkFound {
     pub(super) id: u32,
     pub(super) prog_id: u32,
     pub(super) _pad: u32,
-    /// The inode number of the cgroup's directory; 0 once it is gone.
-    pub(super) cgroup_id: u64,
-    pub(super) attach_type: u32,
-    pub(super) _pad2: u32,
+    /// Of a cgroup: the inode number of its directory, 0 once it is gone, and then the attach
+    /// type. Of a device: its index, 0 once it is gone, and the attach type.
+    pub(super) target: [u32; 4],
 }

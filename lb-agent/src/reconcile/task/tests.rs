@@ -8,7 +8,11 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    datapath::{Error, Failed, Grace, Growth, fake::Fake},
+    datapath::{
+        Error, Failed, Grace, Growth, Own,
+        fake::Fake,
+        load::{Devices, LoadError},
+    },
     model::{ObjectName, change::Object, local_ports::LocalPorts},
     observe::{health::Health, metrics::ProxyMetrics},
     plan::{op::Op, tables::Tables},
@@ -48,6 +52,9 @@ impl Datapath for Shared {
     }
     fn apply(&mut self, ops: &[Op]) -> Result<(), Failed> {
         self.lock().apply(ops)
+    }
+    fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError> {
+        self.lock().set_uplinks(devices, own)
     }
     fn load(&self, backend: u32) -> u64 {
         self.lock().load(backend)

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! On which of this node's addresses NodePorts answer.
+//! On which of this node's addresses NodePorts answer, and through which devices clients
+//! outside come.
 //!
 //! ```text
 //! netlink ─► Interfaces ─┐
-//!                        ├─► NodePortAddresses::select ─► Change::NodeAddresses
+//!                        ├─► NodePortAddresses ─► Change::{NodeAddresses, Uplinks}
 //! Node.addresses ────────┘
 //! ```
 
 mod netlink;
+mod uplinks;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, Ipv4Addr},
     str::FromStr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -21,6 +24,8 @@ use ipnet::IpNet;
 use crate::model::{Family, node::Node};
 
 pub(super) use netlink::Watch;
+
+pub use uplinks::UplinkChoice;
 
 /// `--nodeport-addresses` and `--localhost-nodeports`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -54,13 +59,15 @@ pub struct ParseAddressChoiceError {
     text: String,
 }
 
-/// This node's interfaces, as far as NodePorts need them.
+/// This node's interfaces, as far as clients outside depend on them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interfaces {
     /// Every local address with the index of its interface.
     pub addresses: BTreeSet<(u32, IpAddr)>,
     /// The interfaces of the default routes, by family.
     pub default_routes: BTreeSet<(Family, u32)>,
+    /// Every interface's name, by index.
+    pub links: BTreeMap<u32, Arc<str>>,
 }
 
 impl NodePortAddresses {

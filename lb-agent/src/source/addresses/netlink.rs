@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! This node's addresses and default routes from the kernel, and when they change.
+//! This node's interfaces, addresses and default routes from the kernel, and when they change.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream::BoxStream,
@@ -12,6 +12,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
+        link::{LinkAttribute, LinkMessage},
         route::{RouteAttribute, RouteMessage, RouteType},
     },
 };
@@ -102,6 +103,10 @@ async fn follow(
 /// Reads everything anew: a message may have been lost, a dump is the truth.
 async fn read(handle: &Handle) -> Result<Interfaces, rtnetlink::Error> {
     let mut interfaces = Interfaces::default();
+    let mut links = handle.link().get().execute().boxed();
+    while let Some(message) = links.try_next().await? {
+        interfaces.links.extend(name_of(&message).map(|name| (message.header.index, name)));
+    }
     let mut addresses = handle.address().get().execute().boxed();
     while let Some(message) = addresses.try_next().await? {
         interfaces.addresses.extend(address_of(&message).map(|it| (message.header.index, it)));
@@ -118,6 +123,13 @@ async fn read(handle: &Handle) -> Result<Interfaces, rtnetlink::Error> {
         }
     }
     Ok(interfaces)
+}
+
+fn name_of(message: &LinkMessage) -> Option<Arc<str>> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str().into()),
+        _ => None,
+    })
 }
 
 /// The address itself: on a point-to-point interface IFA_ADDRESS is the other end.
@@ -150,12 +162,15 @@ fn default_route_interfaces(message: &RouteMessage) -> Vec<u32> {
         .collect()
 }
 
-/// Addresses always; routes only where they are default ones, for a node may learn thousands
+/// Interfaces and addresses always; routes only where they are default ones, for a node may learn thousands
 /// of others; and the kernel's word that messages were lost.
 fn matters(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
     match payload {
         NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_),
+            RouteNetlinkMessage::NewAddress(_)
+            | RouteNetlinkMessage::DelAddress(_)
+            | RouteNetlinkMessage::NewLink(_)
+            | RouteNetlinkMessage::DelLink(_),
         )
         | NetlinkPayload::Overrun(_)
         | NetlinkPayload::Error(_) => true,
@@ -167,7 +182,8 @@ fn matters(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
 }
 
 /// What the kernel is asked to tell.
-const GROUPS: [MulticastGroup; 4] = [
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
@@ -189,5 +205,6 @@ mod tests {
         let interfaces = read(&watch.handle).await.unwrap();
         let localhost = IpAddr::from([127, 0, 0, 1]);
         assert!(interfaces.addresses.iter().any(|(_, it)| *it == localhost), "{interfaces:?}");
+        assert!(interfaces.links.values().any(|name| &**name == "lo"), "{interfaces:?}");
     }
 }

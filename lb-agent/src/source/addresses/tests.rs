@@ -16,6 +16,7 @@ fn interfaces() -> Interfaces {
     Interfaces {
         addresses: addresses.iter().map(|(index, it)| (*index, it.parse().unwrap())).collect(),
         default_routes: [(Family::V4, 2), (Family::V6, 2)].into(),
+        links: [(1, "lo".into()), (2, "eth0".into()), (3, "eth1".into())].into(),
     }
 }
 
@@ -142,4 +143,40 @@ fn cfg_06_bind_address_overrides_the_nodes_primary_address_of_its_family() {
     };
     assert_eq!(select("192.0.2.2"), ["192.0.2.2", "fd00::1"]);
     assert_eq!(select("192.0.2.9"), ["fd00::1"], "not an address of this node");
+}
+
+/// The names of the devices that lead outside, and the node's own addresses there.
+fn uplinks(choice: &UplinkChoice, node: &Node, interfaces: &Interfaces) -> (String, String) {
+    let found = NodePortAddresses::default().uplinks(choice, node, interfaces);
+    let names: Vec<_> = found.devices.values().map(ToString::to_string).collect();
+    let v4 = found.v4.map(|it| it.to_string());
+    let own: Vec<_> = v4.into_iter().chain(found.v6.map(|it| it.to_string())).collect();
+    (names.join(" "), own.join(" "))
+}
+
+fn pair(devices: &str, own: &str) -> (String, String) {
+    (devices.to_owned(), own.to_owned())
+}
+
+#[test]
+fn clients_outside_come_through_default_routes_and_the_nodes_addresses() {
+    let found = UplinkChoice::Found;
+    let here = interfaces();
+    assert_eq!(uplinks(&found, &node(&[]), &here), pair("eth0", "192.0.2.1 2001:db8::1"));
+    let known = node(&["10.0.0.1", "fd00::1"]);
+    assert_eq!(uplinks(&found, &known, &here), pair("eth0 eth1", "10.0.0.1 fd00::1"));
+    let looped = node(&["127.0.0.1"]);
+    assert_eq!(uplinks(&found, &looped, &here).0, "eth0", "loopback is no way outside");
+    let mut isolated = here;
+    isolated.default_routes.clear();
+    assert_eq!(uplinks(&found, &node(&[]), &isolated).0, "");
+}
+
+#[test]
+fn devices_can_be_named_and_need_not_be_there_yet() {
+    let named = UplinkChoice::Named(vec!["eth1".to_owned(), "eth9".to_owned()]);
+    let mut here = interfaces();
+    assert_eq!(uplinks(&named, &node(&[]), &here).0, "eth1");
+    here.links.insert(9, "eth9".into());
+    assert_eq!(uplinks(&named, &node(&[]), &here).0, "eth1 eth9");
 }

@@ -13,7 +13,9 @@ use crate::{
 };
 
 fn gate() -> Gate {
-    Gate::new(NodePortAddresses { choice: AddressChoice::Primary, localhost: false, primary: None })
+    let node_ports =
+        NodePortAddresses { choice: AddressChoice::Primary, localhost: false, primary: None };
+    Gate::new(node_ports, UplinkChoice::Found)
 }
 
 fn services() -> Message {
@@ -71,8 +73,9 @@ fn syn_01_nothing_leaves_before_everything_is_known_in_any_order() {
         let Change::Replace(listing) = &batch[0] else { panic!("{batch:?}") };
         assert!(listing.is_complete());
         assert_eq!(batch[1], change("late"));
-        assert!(matches!(&batch[2], Change::NodeAddresses(_)), "{batch:?}");
-        assert_eq!(batch.len(), 3);
+        assert!(matches!(&batch[2], Change::Uplinks(_)), "{batch:?}");
+        assert!(matches!(&batch[3], Change::NodeAddresses(_)), "{batch:?}");
+        assert_eq!(batch.len(), 4);
     }
 }
 
@@ -113,8 +116,8 @@ async fn changes_are_gathered_while_the_receiver_is_busy() {
     let (sender, inbox) = mpsc::channel(100);
     let (changes, mut receiver) = mpsc::channel(1);
     let (reporter, status) = Reporter::new();
-    let running =
-        tokio::spawn(Batcher::new(NodePortAddresses::default(), reporter).run(inbox, changes));
+    let gathering = Batcher::new(NodePortAddresses::default(), UplinkChoice::Found, reporter);
+    let running = tokio::spawn(gathering.run(inbox, changes));
     for message in [services(), slices(), service_cidrs(), node(&[]), interfaces(&[])] {
         sender.send(message).await.unwrap();
     }

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Two nodes with an agent each, and a Service that the outside client can dial in every way.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1 as core;
+use lab::{
+    Lab,
+    agent::{Agent, AgentSpec},
+    driver::Driver,
+    manifests::Exposed,
+    node::Node,
+    pod::Pod,
+    served::{Served, plain},
+    wait,
+    wire::{AskSpec, Echo, Family, SocketError},
+};
+use serde_json::{Value, json};
+
+/// A lab whose two nodes both run an agent. The client outside reaches external addresses
+/// through the node that [`Bed::through`] named last.
+pub(crate) struct Bed {
+    /// The agent of `node-2`; that of `node-1` is in `served`.
+    pub(crate) second: Agent,
+    pub(crate) served: Served,
+    /// Sockets of the client outside.
+    pub(crate) client: Driver,
+}
+
+/// How a Service can be dialled from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A NodePort at the node's own address.
+    NodePort,
+    /// `spec.externalIPs`.
+    ExternalIp,
+    /// A load balancer's VIP.
+    Vip,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 3] = [Self::NodePort, Self::ExternalIp, Self::Vip];
+
+    /// What the client dials.
+    pub(crate) fn at(self, node: &Node, family: Family) -> SocketAddr {
+        let address = |v4: &str, v6: &str| -> IpAddr {
+            if family == Family::V4 { v4 } else { v6 }.parse().unwrap()
+        };
+        match self {
+            Self::NodePort => node.at(family, NODE_PORT),
+            Self::ExternalIp => SocketAddr::new(address(EXTERNAL[0], EXTERNAL[1]), 80),
+            Self::Vip => SocketAddr::new(address(VIP[0], VIP[1]), 80),
+        }
+    }
+}
+
+impl Bed {
+    /// Two nodes, two pods on each.
+    pub(crate) fn start() -> Self {
+        Self::with(|spec| spec)
+    }
+
+    /// With more arguments for both agents.
+    pub(crate) fn with(change: impl Fn(AgentSpec) -> AgentSpec) -> Self {
+        let served = Served::with(Lab::builder(), &change).unwrap();
+        let second =
+            Agent::start(served.lab.node("node-2").unwrap(), &change(served.spec())).unwrap();
+        let client = served.lab.client().driver().unwrap();
+        let bed = Self { second, served, client };
+        bed.through(bed.node(1));
+        bed
+    }
+
+    /// `node-1` or `node-2`.
+    pub(crate) fn node(&self, number: usize) -> &Node {
+        &self.served.lab.nodes()[number - 1]
+    }
+
+    /// The agent of a node.
+    pub(crate) fn agent(&self, number: usize) -> &Agent {
+        if number == 1 { &self.served.agent } else { &self.second }
+    }
+
+    /// Pods 1-1, 1-2, 2-1 and 2-2.
+    pub(crate) fn pods(&self) -> Vec<Pod> {
+        self.served.lab.pods()
+    }
+
+    /// Has the client's packets to external addresses go to a node.
+    pub(crate) fn through(&self, node: &Node) {
+        let client = self.served.lab.client();
+        for family in Family::BOTH {
+            for way in [Way::ExternalIp, Way::Vip] {
+                let to = way.at(node, family).ip();
+                client.ip(&format!("route replace {to} via {}", node.address(family))).unwrap();
+            }
+        }
+    }
+
+    /// Writes `default/web` over these pods and waits until both kernels have it.
+    pub(crate) fn expose(
+        &self,
+        pods: &[Pod],
+        change: impl FnOnce(&mut core::ServiceSpec),
+    ) -> Exposed {
+        let mut service = plain("web", 10);
+        let spec = service.spec.as_mut().unwrap();
+        spec.type_ = Some("LoadBalancer".to_owned());
+        spec.external_traffic_policy = Some("Cluster".to_owned());
+        spec.external_ips = Some(EXTERNAL.map(str::to_owned).to_vec());
+        spec.ports.iter_mut().flatten().for_each(|port| port.node_port = Some(NODE_PORT.into()));
+        change(spec);
+        let ingress = VIP.map(|ip| json!({ "ip": ip }));
+        service.status =
+            serde_json::from_value(json!({ "loadBalancer": { "ingress": ingress } })).unwrap();
+        let exposed = self.served.manifests.expose(&self.served.lab, service, pods).unwrap();
+        self.settle(&exposed);
+        exposed
+    }
+
+    /// Writes a changed Service and waits until both kernels have it.
+    pub(crate) fn rewrite(&self, exposed: &Exposed) {
+        exposed.write().unwrap();
+        self.settle(exposed);
+    }
+
+    /// Waits until both kernels have what the files say for clients outside.
+    fn settle(&self, exposed: &Exposed) {
+        for number in [1, 2] {
+            let wanted = outside(exposed, &self.node(number).name);
+            let ranges: BTreeSet<_> = ranges(exposed).into_iter().collect();
+            wait::for_value(LIMIT, &format!("node-{number} to have {wanted}"), || {
+                let rows = self.agent(number).services()?;
+                let external: Vec<_> = rows.iter().filter(|row| row.kind != "ClusterIP").collect();
+                let shown: BTreeSet<_> =
+                    external.iter().flat_map(|row| row.source_ranges.clone()).collect();
+                anyhow::ensure!(
+                    external.len() == EXTERNAL_FRONTENDS
+                        && external.iter().all(|row| row.outside == wanted)
+                        && shown == ranges,
+                    "{rows:?}"
+                );
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+
+    /// One request from outside, over TCP or UDP.
+    pub(crate) fn ask(&self, protocol: &str, to: SocketAddr) -> Result<Echo, SocketError> {
+        let ask = if protocol == "TCP" { AskSpec::tcp(to) } else { AskSpec::udp(to) };
+        self.client.ask(ask).map(|answer| answer.echo)
+    }
+
+    /// One request that nobody may answer.
+    pub(crate) fn is_silent(&self, protocol: &str, to: SocketAddr) {
+        let mut ask = if protocol == "TCP" { AskSpec::tcp(to) } else { AskSpec::udp(to) };
+        ask.socket.timeout_ms = 500;
+        let error = self.client.ask(ask).unwrap_err();
+        assert_eq!(error.name, "ETIMEDOUT", "{protocol} {to}");
+    }
+}
+
+/// What `show services` has for clients outside: a number of backends, `refuse` or `silent`.
+fn outside(exposed: &Exposed, node: &str) -> Value {
+    let spec = exposed.service.spec.as_ref().unwrap();
+    let local = spec.external_traffic_policy.as_deref() == Some("Local");
+    let ready = exposed.backings.iter().filter(|it| it.ready);
+    let count = ready.filter(|it| !local || it.node == node).count();
+    match (count, exposed.backings.is_empty()) {
+        (0, true) => Value::from("refuse"),
+        (0, false) => Value::from("silent"),
+        (count, _) => Value::from(count),
+    }
+}
+
+fn ranges(exposed: &Exposed) -> Vec<String> {
+    let spec = exposed.service.spec.as_ref().unwrap();
+    spec.load_balancer_source_ranges.clone().unwrap_or_default()
+}
+
+pub(crate) const PROTOCOLS: [&str; 2] = ["TCP", "UDP"];
+pub(crate) const NODE_PORT: u16 = 30_080;
+const EXTERNAL: [&str; 2] = ["198.51.100.10", "2001:db8:51::10"];
+const VIP: [&str; 2] = ["203.0.113.10", "2001:db8:113::10"];
+/// Rows of `show services` for both protocols: an externalIP and a VIP of each family, and the
+/// NodePort.
+const EXTERNAL_FRONTENDS: usize = 12;
+const LIMIT: Duration = Duration::from_secs(10);

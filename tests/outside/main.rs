@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A client outside the cluster, through the nodes' devices, to real pods.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test's helper fails its test like the test itself"
+)]
+
+mod bed;
+mod devices;
+mod policy;
+mod ranges;
+mod reach;
+mod refusal;
+mod restart;
