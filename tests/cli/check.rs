@@ -192,9 +192,10 @@ fn another_balancer_is_named_and_refused() {
     let spec = spec.arg("--allow-foreign-programs");
     let mut second = Agent::spawn(&other, &spec).unwrap();
     lab::wait::until(Duration::from_secs(20), "the second agent to attach", || {
-        second
-            .programs()
-            .is_ok_and(|rows| rows.len() == 9 && rows.iter().all(|row| row.link.is_some()))
+        second.programs().is_ok_and(|rows| {
+            let ours = rows.iter().filter(|row| row.ours);
+            ours.clone().count() == 11 && ours.clone().all(|row| row.link.is_some())
+        })
     })
     .unwrap();
     assert!(second.process().is_running());

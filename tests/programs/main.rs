@@ -7,6 +7,8 @@ mod bed;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod flows;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod growth;
