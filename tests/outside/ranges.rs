@@ -38,7 +38,7 @@ fn lb_06_a_client_outside_of_the_ranges_gets_no_answer_from_a_vip() {
     }
     assert!(bed.agent(1).counter("dropped_source_range").unwrap() >= 4);
     let report = bed.client.stop_hold(hold).unwrap();
-    assert!(report.breaks.is_empty() && report.open == 4, "{report:?}");
+    assert!(report.breaks.is_empty() && report.exchanges > 0, "{report:?}");
 }
 
 fn both() -> impl Iterator<Item = (Family, &'static str)> {
