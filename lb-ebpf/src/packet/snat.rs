@@ -2,9 +2,11 @@
 //! The source that a new flow reaches its backend with: the reply's half in FLOWS is the
 //! claim on it.
 
+use core::mem::offset_of;
+
 use lb_common::{
     config::Config,
-    flow::{FlowEntry, FlowFlags},
+    flow::{FlowEntry, FlowFlags, FlowKey},
     snat::{ATTEMPTS, Ports},
 };
 
@@ -47,9 +49,18 @@ pub(super) fn claim(packet: &Packet, config: Live<Config>, entry: &mut FlowEntry
         entry.to.source_port = port;
         match maps::add_flow(&entry.other_key(), &reply) {
             Ok(()) => return Claim::Granted,
+            // The flow's own, whose forward half was lost.
+            Err(Occupied::Key) if leads_to(&entry.other_key(), &reply.to) => return Claim::Granted,
             Err(Occupied::Key) => {}
             Err(Occupied::Map) => return Claim::NoRoom,
         }
     }
     Claim::NoPort
+}
+
+/// Whether the half with this key has packets leave with this tuple.
+#[inline(always)]
+fn leads_to(key: &FlowKey, to: &FlowKey) -> bool {
+    maps::flow(key)
+        .is_some_and(|half| half.load::<FlowKey, { offset_of!(FlowEntry, to) }>().same(to))
 }

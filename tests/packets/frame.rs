@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Packets, described; etherparse turns them into bytes and judges bytes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{
+    Icmpv4Type, Icmpv6Type, NetHeaders, PacketBuilder, PacketHeaders, TcpHeader, TransportHeader,
+    icmpv4, icmpv6,
+};
+
+/// A packet in an Ethernet frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) hops: u8,
+    pub(crate) transport: Transport,
+    pub(crate) payload: Vec<u8>,
+    /// The stations that send and receive the frame.
+    pub(crate) stations: [[u8; 6]; 2],
+}
+
+/// What is above IP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Transport {
+    Udp,
+    /// Without a checksum.
+    BareUdp,
+    Tcp(Segment),
+}
+
+/// A TCP segment's own fields.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Segment {
+    pub(crate) syn: bool,
+    pub(crate) ack: bool,
+    pub(crate) fin: bool,
+    pub(crate) rst: bool,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+    pub(crate) window: u16,
+}
+
+/// What an ICMP error says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Said {
+    PortUnreachable,
+    TtlExpired,
+    TooBig(u16),
+}
+
+impl Frame {
+    /// A datagram.
+    pub(crate) fn udp(from: SocketAddr, to: SocketAddr) -> Self {
+        Self::new(from, to, Transport::Udp)
+    }
+
+    /// A segment.
+    pub(crate) fn tcp(from: SocketAddr, to: SocketAddr, segment: Segment) -> Self {
+        Self::new(from, to, Transport::Tcp(segment))
+    }
+
+    fn new(from: SocketAddr, to: SocketAddr, transport: Transport) -> Self {
+        let payload = b"what is said".to_vec();
+        Self { from, to, hops: 33, transport, payload, stations: [PEER, NODE] }
+    }
+
+    /// The same with other ends.
+    pub(crate) fn between(&self, from: SocketAddr, to: SocketAddr) -> Self {
+        Self { from, to, ..self.clone() }
+    }
+
+    /// The same after another router.
+    pub(crate) fn routed(&self) -> Self {
+        Self { hops: self.hops - 1, ..self.clone() }
+    }
+
+    /// The bytes, with the right checksums.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let link = PacketBuilder::ethernet2(self.stations[0], self.stations[1]);
+        let ip = match (self.from.ip(), self.to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), self.hops),
+            (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), self.hops),
+            mixed => panic!("{mixed:?}"),
+        };
+        let mut bytes = Vec::new();
+        let (from, to) = (self.from.port(), self.to.port());
+        match self.transport {
+            Transport::Udp | Transport::BareUdp => {
+                ip.udp(from, to).write_to_vec(&mut bytes, &self.payload).unwrap();
+            }
+            Transport::Tcp(segment) => {
+                let header = segment.header(from, to);
+                ip.tcp_header(header).write_to_vec(&mut bytes, &self.payload).unwrap();
+            }
+        }
+        if matches!(self.transport, Transport::BareUdp) {
+            let at = bytes.len() - self.payload.len() - 2;
+            bytes[at..at + 2].fill(0);
+        }
+        bytes
+    }
+
+    /// The reset that answers a segment without ACK.
+    pub(crate) fn reset(&self) -> Vec<u8> {
+        let Transport::Tcp(segment) = self.transport else { panic!("{self:?}") };
+        let len = u32::try_from(self.payload.len()).unwrap();
+        let acknowledgement = segment.sequence.wrapping_add(len + 1);
+        let reset = Segment { ack: true, rst: true, acknowledgement, ..Segment::default() };
+        let answer = Self::tcp(self.to, self.from, reset);
+        Self { hops: 64, payload: Vec::new(), stations: [NODE, PEER], ..answer }.bytes()
+    }
+
+    /// The ICMP error that answers it, with its headers.
+    pub(crate) fn error(&self, said: Said) -> Vec<u8> {
+        let bytes = self.bytes();
+        let quoted = &bytes[ETHERNET..bytes.len() - self.payload.len()];
+        let link = PacketBuilder::ethernet2(NODE, PEER);
+        let mut answer = Vec::new();
+        match (self.to.ip(), self.from.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let ip = link.ipv4(from.octets(), to.octets(), 64);
+                ip.icmpv4(said.v4()).write_to_vec(&mut answer, quoted).unwrap();
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let ip = link.ipv6(from.octets(), to.octets(), 64);
+                ip.icmpv6(said.v6()).write_to_vec(&mut answer, quoted).unwrap();
+            }
+            mixed => panic!("{mixed:?}"),
+        }
+        answer
+    }
+}
+
+impl Segment {
+    /// What opens a connection.
+    pub(crate) fn syn() -> Self {
+        Self { syn: true, sequence: 0xdead_0001, window: 64_000, ..Self::default() }
+    }
+
+    /// What answers that.
+    pub(crate) fn syn_ack() -> Self {
+        Self { ack: true, sequence: 77, acknowledgement: 0xdead_0002, ..Self::syn() }
+    }
+
+    /// What follows.
+    pub(crate) fn data() -> Self {
+        Self { syn: false, ..Self::syn_ack() }
+    }
+
+    fn header(self, from: u16, to: u16) -> TcpHeader {
+        let mut header = TcpHeader::new(from, to, self.sequence, self.window);
+        header.syn = self.syn;
+        header.ack = self.ack;
+        header.fin = self.fin;
+        header.rst = self.rst;
+        header.acknowledgment_number = self.acknowledgement;
+        header
+    }
+}
+
+impl Said {
+    fn v4(self) -> Icmpv4Type {
+        match self {
+            Self::PortUnreachable => {
+                Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port)
+            }
+            Self::TtlExpired => {
+                Icmpv4Type::TimeExceeded(icmpv4::TimeExceededCode::TtlExceededInTransit)
+            }
+            Self::TooBig(next_hop_mtu) => Icmpv4Type::DestinationUnreachable(
+                icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu },
+            ),
+        }
+    }
+
+    fn v6(self) -> Icmpv6Type {
+        match self {
+            Self::PortUnreachable => {
+                Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port)
+            }
+            Self::TtlExpired => {
+                Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded)
+            }
+            Self::TooBig(mtu) => Icmpv6Type::PacketTooBig { mtu: mtu.into() },
+        }
+    }
+}
+
+/// What is wrong with a packet's checksums; `None` for a packet that has none.
+pub(crate) fn wrong_checksum(bytes: &[u8]) -> Option<String> {
+    let packet = PacketHeaders::from_ethernet_slice(bytes).ok()?;
+    let payload = packet.payload.slice();
+    let (net, transport) = (packet.net?, packet.transport);
+    if let NetHeaders::Ipv4(header, _) = &net
+        && header.header_checksum != header.calc_header_checksum()
+    {
+        return Some(format!("IPv4 header: {:#x}", header.header_checksum));
+    }
+    let transport = transport?;
+    let mut right = transport.clone();
+    match &net {
+        NetHeaders::Ipv4(header, _) => right.update_checksum_ipv4(header, payload).ok()?,
+        NetHeaders::Ipv6(header, _) => right.update_checksum_ipv6(header, payload).ok()?,
+        NetHeaders::Arp(_) => return None,
+    }
+    let is_bare = matches!(&transport, TransportHeader::Udp(header) if header.checksum == 0);
+    (transport != right && !is_bare).then(|| format!("{transport:?} instead of {right:?}"))
+}
+
+/// The station that sends what comes in.
+pub(crate) const PEER: [u8; 6] = [2, 0, 0, 0, 0, 7];
+/// The node's: test runs go over its loopback.
+pub(crate) const NODE: [u8; 6] = [0; 6];
+/// Bytes of an Ethernet header.
+pub(crate) const ETHERNET: usize = 14;

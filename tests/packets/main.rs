@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The packet path's programs, packet by packet: BPF_PROG_TEST_RUN hands one in and shows the
+//! action and what became of it. Packets are built and judged by `etherparse`, which shares no
+//! code with the programs.
+
+#[cfg(test)]
+mod any;
+#[cfg(test)]
+#[path = "../programs/bed.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod bed;
+#[cfg(test)]
+mod frame;
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod states;
+#[cfg(test)]
+mod table;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a row of the packet table is, and how it is played.
+
+use std::collections::BTreeMap;
+
+use lb_common::counter::Counter;
+
+use crate::node::{Hook, Node};
+
+/// A row: packets one after the other, with nothing remembered from the row before.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One packet and what becomes of it.
+pub(crate) struct Step {
+    pub(crate) hook: Hook,
+    pub(crate) packet: Vec<u8>,
+    pub(crate) action: i32,
+    pub(crate) becomes: Vec<u8>,
+    pub(crate) counted: &'static [Counter],
+}
+
+impl Row {
+    /// Plays the row on a node without flows.
+    pub(crate) fn play(&self, node: &mut Node) {
+        node.forget_flows();
+        for (number, step) in self.steps.iter().enumerate() {
+            let ran = node.run(step.hook, &step.packet);
+            let place = format!("{}, packet {number} at {:?}", self.name, step.hook);
+            let mut counted = BTreeMap::new();
+            for counter in step.counted {
+                *counted.entry(*counter).or_insert(0) += 1;
+            }
+            assert_eq!(ran.counted, counted, "{place}: what is counted");
+            assert_eq!(ran.action, step.action, "{place}: the action");
+            assert_eq!(hex(&ran.bytes), hex(&step.becomes), "{place}: the packet");
+        }
+    }
+}
+
+/// Bytes as a person compares them, with a gap after the Ethernet header.
+fn hex(bytes: &[u8]) -> String {
+    let pairs = bytes.iter().enumerate();
+    pairs.map(|(at, byte)| format!("{}{byte:02x}", if at == 14 { " " } else { "" })).collect()
+}
+
+/// TC_ACT_UNSPEC: the next program, and the stack.
+pub(crate) const NEXT: i32 = -1;
+/// TC_ACT_SHOT.
+pub(crate) const DROP: i32 = 2;
+/// TC_ACT_REDIRECT.
+pub(crate) const REDIRECT: i32 = 7;
