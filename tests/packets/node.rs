@@ -195,6 +195,12 @@ impl Node {
         self.bed.place.ip(line).unwrap();
     }
 
+    /// The clock that flows' times are of.
+    pub(crate) fn now_ns(&self) -> u64 {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+        u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
+    }
+
     fn counted(&self) -> BTreeMap<Counter, u64> {
         let count = |counter: &Counter| {
             let values = self.counters.get(&counter.index(), 0).unwrap();
