@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The source port of a flow that leaves the node with the node's address.
 //!
-//! The client's own port first, so that a flow whose state is lost finds its way again; then
-//! ports that no socket of the node is given by chance: those outside of
-//! ip_local_port_range. Which of them is free, FLOWS tells.
+//! Only ports that no socket of the node is given by chance: those outside of
+//! ip_local_port_range. Of these the client's own first, so that a flow whose state is lost
+//! finds its way again. Which of them is free, FLOWS tells.
 
 use crate::{be::Be16, config::PortRange};
 
@@ -34,12 +34,21 @@ impl Ports {
         self.count
     }
 
+    /// Whether a port is one of them.
+    #[inline(always)]
+    const fn holds(&self, port: Be16) -> bool {
+        let port = port.to_host() as u32;
+        (port >= FIRST && port < FIRST + self.below) || port >= self.above
+    }
+
     /// The port to try at an attempt, from 0 on; `None` if there is none. Attempts of one
-    /// hash that follow each other differ.
+    /// hash that follow each other differ. The client's own port goes first if no socket of
+    /// the node may be given it: else the answer to such a socket would be taken for the
+    /// client's.
     #[expect(clippy::cast_possible_truncation, reason = "below 65536 by construction")]
     #[inline(always)]
     pub const fn candidate(&self, client: Be16, hash: u32, attempt: u32) -> Option<Be16> {
-        if attempt == 0 && client.to_host() as u32 >= FIRST {
+        if attempt == 0 && self.holds(client) {
             return Some(client);
         }
         if self.count == 0 {

@@ -156,11 +156,11 @@ fn a_reply_undoes_what_was_done_to_its_packet() {
 #[test]
 fn either_half_of_a_flow_is_made_anew_from_the_other() {
     let mut node = Node::new(&rows::ports());
-    let from: SocketAddr = "203.0.113.7:40000".parse().unwrap();
+    let from: SocketAddr = "203.0.113.7:62000".parse().unwrap();
     let there: SocketAddr = "10.2.0.5:8080".parse().unwrap();
     let to: SocketAddr = "192.0.2.100:81".parse().unwrap();
     let request = Frame::tcp(from, to, Segment::syn());
-    let reply = Frame::tcp(there, SocketAddr::new(own(false).ip(), 40_000), Segment::syn_ack());
+    let reply = Frame::tcp(there, SocketAddr::new(own(false).ip(), 62_000), Segment::syn_ack());
     assert_eq!(node.run(Hook::Ingress, &request.bytes()).action, REDIRECT);
     let whole = node.flows();
     assert_eq!(whole.len(), 2);

@@ -34,12 +34,12 @@ impl World {
     }
 
     fn client(self) -> SocketAddr {
-        self.at("203.0.113.7", "fd00:203::7", 40_000)
+        self.at("203.0.113.7", "fd00:203::7", 62_000)
     }
 
     /// A client inside the ranges of the guarded port.
     fn friend(self) -> SocketAddr {
-        self.at("198.51.100.9", "fd00:198::9", 40_000)
+        self.at("198.51.100.9", "fd00:198::9", 62_000)
     }
 
     fn vip(self, port: u16) -> SocketAddr {

@@ -27,12 +27,12 @@ fn at(address: &str) -> SocketAddr {
 
 /// A datagram to the remote backend that has index 22 (the second world's second port).
 fn datagram() -> Frame {
-    Frame::udp(at("203.0.113.7:40000"), at("192.0.2.100:81"))
+    Frame::udp(at("203.0.113.7:62000"), at("192.0.2.100:81"))
 }
 
 /// A connection to the remote backend that has index 2.
 fn opening() -> Frame {
-    Frame::tcp(at("203.0.113.7:40000"), at("192.0.2.100:81"), Segment::syn())
+    Frame::tcp(at("203.0.113.7:62000"), at("192.0.2.100:81"), Segment::syn())
 }
 
 /// What the first packet of a flow counts, in the counters' order.
@@ -52,7 +52,7 @@ fn life(index: u32, state: State, generation: u32, protocol: Protocol) -> Op {
 fn a_backend_that_is_gone_loses_its_datagrams_and_keeps_its_connections() {
     let mut node = Node::new(&rows::ports());
     assert!(is_new(&node, &datagram()) && is_new(&node, &opening()));
-    let answer = Frame::tcp(at("10.2.0.5:8080"), own_port(40_000), Segment::syn_ack());
+    let answer = Frame::tcp(at("10.2.0.5:8080"), own_port(62_000), Segment::syn_ack());
     assert_eq!(node.run(Hook::Ingress, &answer.bytes()).action, REDIRECT);
     let data = Frame { transport: crate::frame::Transport::Tcp(Segment::data()), ..opening() };
     assert!(!is_new(&node, &data) && !is_new(&node, &datagram()));
@@ -121,7 +121,7 @@ fn a_flow_without_a_free_port_is_dropped() {
     node.configure(|config| {
         config.local_ports = lb_common::config::PortRange { first: 1100, end: 65_536 };
     });
-    for port in (1024..1100).chain([40_000]) {
+    for port in (1024..1100).chain([62_000]) {
         let key =
             FlowKey::new((one, Be16::from_host(8080)), (own, Be16::from_host(port)), Protocol::TCP);
         node.put_flow(key, FlowEntry::default());
@@ -153,7 +153,7 @@ fn without_an_address_or_a_route_nothing_leaves() {
 fn a_packet_that_is_too_big_is_told_so() {
     let node = Node::new(&rows::ports());
     node.ip("link set uplink mtu 1300");
-    let six = Frame::udp(at("[fd00:203::7]:40000"), at("[fd00:100::1]:81"));
+    let six = Frame::udp(at("[fd00:203::7]:62000"), at("[fd00:100::1]:81"));
     for frame in [datagram(), six] {
         let frame = Frame { payload: vec![7; 1400], ..frame };
         let ran = node.run(Hook::Ingress, &frame.bytes());
@@ -195,8 +195,8 @@ fn packets_that_are_none_of_ours_are_left_alone() {
 #[test]
 fn what_a_packet_costs() {
     let mut node = Node::new(&rows::ports());
-    let other = Frame::udp(at("203.0.113.7:40000"), at("10.9.9.9:80"));
-    let known = Frame::udp(at("203.0.113.7:40000"), at("192.0.2.100:80"));
+    let other = Frame::udp(at("203.0.113.7:62000"), at("10.9.9.9:80"));
+    let known = Frame::udp(at("203.0.113.7:62000"), at("192.0.2.100:80"));
     // A flow that changes nothing, so that each run finds what the one before found.
     let key = FlowKey::new(
         (Addr::from(known.from.ip()), Be16::from_host(known.from.port())),

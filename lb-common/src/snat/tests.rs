@@ -7,18 +7,23 @@ use super::*;
 
 extern crate std;
 
-const CLIENT: Be16 = Be16::from_host(40_000);
+const CLIENT: Be16 = Be16::from_host(62_000);
 
 fn range(first: u32, end: u32) -> PortRange {
     PortRange { first, end }
 }
 
 #[test]
-fn the_clients_own_port_comes_first_unless_it_is_a_well_known_one() {
+fn the_clients_own_port_comes_first_unless_it_is_well_known_or_the_nodes() {
     let ports = Ports::outside(PortRange::default());
-    assert_eq!(ports.candidate(CLIENT, 7, 0), Some(CLIENT));
-    let other = ports.candidate(Be16::from_host(53), 7, 0).unwrap().to_host();
-    assert!(other >= 1024);
+    for own in [62_000, 1024, 32_767, 61_000, 65_535] {
+        let own = Be16::from_host(own);
+        assert_eq!(ports.candidate(own, 7, 0), Some(own));
+    }
+    for own in [53, 1023, 32_768, 60_999] {
+        let other = ports.candidate(Be16::from_host(own), 7, 0).unwrap();
+        assert!(ports.holds(other) && other.to_host() != own);
+    }
 }
 
 #[test]
@@ -44,12 +49,12 @@ fn hashes_reach_every_port() {
     let reached: BTreeSet<_> = (0..=ports.count() * 2)
         .map(|n| ports.candidate(CLIENT, n.wrapping_mul(step / 2), 1))
         .collect();
-    assert!(reached.len() as u32 > ports.count() * 9 / 10, "{}", reached.len());
+    assert!(reached.len() > ports.count() as usize * 9 / 10, "{}", reached.len());
 }
 
 #[test]
 fn a_range_of_all_ports_leaves_none() {
     let ports = Ports::outside(range(0, 65_536));
-    assert_eq!(ports.candidate(CLIENT, 1, 0), Some(CLIENT));
+    assert_eq!(ports.candidate(CLIENT, 1, 0), None);
     assert_eq!(ports.candidate(CLIENT, 1, 1), None);
 }
