@@ -9,7 +9,7 @@ use std::{
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use lb_common::{
     counter::Counter,
-    flow::{FlowEntry, FlowFlags},
+    flow::{FlowEntry, FlowFlags, TcpFlags},
 };
 use proptest::{
     collection::vec,
@@ -26,9 +26,10 @@ use crate::{
 
 /// A packet that one of the ports may know: any family, protocol, ends, flags and payload.
 fn frames() -> impl Strategy<Value = Frame> {
-    let segment = (any::<[bool; 4]>(), any::<(u32, u32, u16)>()).prop_map(
-        |([syn, ack, fin, rst], (sequence, acknowledgement, window))| {
-            Transport::Tcp(Segment { syn, ack, fin, rst, sequence, acknowledgement, window })
+    let segment = (any::<u8>(), any::<(u32, u32, u16)>()).prop_map(
+        |(flags, (sequence, acknowledgement, window))| {
+            let flags = TcpFlags::from_bits_truncate(flags);
+            Transport::Tcp(Segment { flags, sequence, acknowledgement, window })
         },
     );
     let transport = prop_oneof![
@@ -65,7 +66,7 @@ fn frames() -> impl Strategy<Value = Frame> {
                 Transport::BareUdp if ipv6 => Transport::Udp,
                 other => other,
             };
-            Frame { payload, hops, ..Frame::udp(from, to) }.with(transport)
+            Frame { hops, payload, ..Frame::udp(from, to) }.with(transport)
         })
 }
 

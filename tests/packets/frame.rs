@@ -7,6 +7,7 @@ use etherparse::{
     Icmpv4Type, Icmpv6Type, NetHeaders, PacketBuilder, PacketHeaders, TcpHeader, TransportHeader,
     icmpv4, icmpv6,
 };
+use lb_common::flow::TcpFlags;
 
 /// A packet in an Ethernet frame.
 #[derive(Clone, Debug)]
@@ -32,10 +33,7 @@ pub(crate) enum Transport {
 /// A TCP segment's own fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Segment {
-    pub(crate) syn: bool,
-    pub(crate) ack: bool,
-    pub(crate) fin: bool,
-    pub(crate) rst: bool,
+    pub(crate) flags: TcpFlags,
     pub(crate) sequence: u32,
     pub(crate) acknowledgement: u32,
     pub(crate) window: u16,
@@ -106,7 +104,8 @@ impl Frame {
         let Transport::Tcp(segment) = self.transport else { panic!("{self:?}") };
         let len = u32::try_from(self.payload.len()).unwrap();
         let acknowledgement = segment.sequence.wrapping_add(len + 1);
-        let reset = Segment { ack: true, rst: true, acknowledgement, ..Segment::default() };
+        let reset =
+            Segment { flags: TcpFlags::RST | TcpFlags::ACK, acknowledgement, ..Segment::default() };
         let answer = Self::tcp(self.to, self.from, reset);
         Self { hops: 64, payload: Vec::new(), stations: [NODE, PEER], ..answer }.bytes()
     }
@@ -135,25 +134,30 @@ impl Frame {
 impl Segment {
     /// What opens a connection.
     pub(crate) fn syn() -> Self {
-        Self { syn: true, sequence: 0xdead_0001, window: 64_000, ..Self::default() }
+        Self { flags: TcpFlags::SYN, sequence: 0xdead_0001, window: 64_000, ..Self::default() }
     }
 
     /// What answers that.
     pub(crate) fn syn_ack() -> Self {
-        Self { ack: true, sequence: 77, acknowledgement: 0xdead_0002, ..Self::syn() }
+        Self {
+            flags: TcpFlags::SYN | TcpFlags::ACK,
+            sequence: 77,
+            acknowledgement: 0xdead_0002,
+            ..Self::syn()
+        }
     }
 
     /// What follows.
     pub(crate) fn data() -> Self {
-        Self { syn: false, ..Self::syn_ack() }
+        Self { flags: TcpFlags::ACK, ..Self::syn_ack() }
     }
 
     fn header(self, from: u16, to: u16) -> TcpHeader {
         let mut header = TcpHeader::new(from, to, self.sequence, self.window);
-        header.syn = self.syn;
-        header.ack = self.ack;
-        header.fin = self.fin;
-        header.rst = self.rst;
+        header.syn = self.flags.contains(TcpFlags::SYN);
+        header.ack = self.flags.contains(TcpFlags::ACK);
+        header.fin = self.flags.contains(TcpFlags::FIN);
+        header.rst = self.flags.contains(TcpFlags::RST);
         header.acknowledgment_number = self.acknowledgement;
         header
     }

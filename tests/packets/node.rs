@@ -195,12 +195,6 @@ impl Node {
         self.bed.place.ip(line).unwrap();
     }
 
-    /// The clock that flows' times are of.
-    pub(crate) fn now_ns(&self) -> u64 {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
-        u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
-    }
-
     fn counted(&self) -> BTreeMap<Counter, u64> {
         let count = |counter: &Counter| {
             let values = self.counters.get(&counter.index(), 0).unwrap();
@@ -285,6 +279,12 @@ pub(crate) fn own(ipv6: bool) -> SocketAddr {
 /// A network whose clients may come to guarded ports.
 pub(crate) fn admitted(ipv6: bool) -> IpAddr {
     if ipv6 { "fd00:198::".parse().unwrap() } else { "198.51.100.0".parse().unwrap() }
+}
+
+/// The clock that flows' times are of.
+pub(crate) fn now_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
 }
 
 fn load(bed: &Bed) -> Ebpf {

@@ -16,7 +16,7 @@ use lb_common::{
 
 use crate::{
     frame::{ETHERNET, Frame, Said, Segment},
-    node::{Hook, Node, own},
+    node::{Hook, Node, now_ns, own},
     rows,
     table::{DROP, NEXT, REDIRECT},
 };
@@ -205,8 +205,7 @@ fn what_a_packet_costs() {
     );
     let flags = FlowFlags::LOCAL.bits();
     let entry = FlowEntry { to: key, flags, backend: 21, generation: 1, ..FlowEntry::default() };
-    let now_ns = node.now_ns();
-    let entry = FlowEntry { last_seen_ns: now_ns, ..entry };
+    let entry = FlowEntry { last_seen_ns: now_ns(), ..entry };
     node.put_flow(key, entry);
     node.put_flow(key.reversed(), entry.other(&key));
     let unknown = Frame::tcp(known.from, known.to, Segment::data());

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a row of the packet table is, and how it is played.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use lb_common::counter::Counter;
 
-use crate::node::{Hook, Node};
+use crate::{
+    frame::ETHERNET,
+    node::{Hook, Node},
+};
 
 /// A row: packets one after the other, with nothing remembered from the row before.
 pub(crate) struct Row {
@@ -42,8 +45,12 @@ impl Row {
 
 /// Bytes as a person compares them, with a gap after the Ethernet header.
 fn hex(bytes: &[u8]) -> String {
-    let pairs = bytes.iter().enumerate();
-    pairs.map(|(at, byte)| format!("{}{byte:02x}", if at == 14 { " " } else { "" })).collect()
+    let mut text = String::new();
+    for (at, byte) in bytes.iter().enumerate() {
+        let gap = if at == ETHERNET { " " } else { "" };
+        write!(text, "{gap}{byte:02x}").unwrap();
+    }
+    text
 }
 
 /// TC_ACT_UNSPEC: the next program, and the stack.

@@ -38,12 +38,12 @@ fn either_half_is_made_from_the_other() {
 /// Segments in their order, by who sends them; the phase after each.
 fn phases(segments: &[(u8, TcpFlags)]) -> Vec<Phase> {
     let mut seen = [Seen::empty(); 2];
-    let mut phase = |&(sender, flags): &(u8, TcpFlags)| {
+    let phase = |&(sender, flags): &(u8, TcpFlags)| {
         let half = &mut seen[usize::from(sender)];
         *half = half.with(TCP, flags);
         Phase::of(TCP, seen[0], seen[1])
     };
-    segments.iter().map(|segment| phase(segment)).collect()
+    segments.iter().map(phase).collect()
 }
 
 const SYN: TcpFlags = TcpFlags::SYN;

@@ -15,7 +15,7 @@ use lb_common::{
 use super::{
     drop,
     headers::Bytes,
-    outcome::{EXPIRED, REFUSE, TOO_BIG},
+    outcome::{EXPIRED, REFUSE, is_too_big, mtu},
     parse::{IPV4_LEN, IPV6_LEN, NETWORK, Packet, TCP_LEN, UDP_LEN},
     shapes::{Ipv4, Ipv6, Tcp, Udp},
 };
@@ -47,15 +47,16 @@ struct Icmp {
 pub(super) fn answer(packet: &Packet, outcome: i32) -> i32 {
     let is_tcp = packet.key.protocol == Protocol::TCP;
     if outcome == REFUSE && is_tcp {
-        return match reset(packet) {
-            true => sent(packet, Counter::AnsweredReset),
-            false => drop(Counter::AnswerFailed),
+        return if reset(packet) {
+            sent(packet, Counter::AnsweredReset)
+        } else {
+            drop(Counter::AnswerFailed)
         };
     }
     let (error, reason) = match outcome {
         REFUSE => (Error::PortUnreachable, Counter::AnsweredUnreachable),
         EXPIRED => (Error::TtlExpired, Counter::TtlExpired),
-        _ if outcome & !0xffff == TOO_BIG => (Error::TooBig(outcome as u16), Counter::TooBig),
+        _ if is_too_big(outcome) => (Error::TooBig(mtu(outcome)), Counter::TooBig),
         _ => return drop(Counter::DroppedRace),
     };
     if icmp(packet, error.header(packet.ipv6)) {
@@ -141,7 +142,7 @@ fn icmp_in_place(packet: &Packet, mut icmp: Icmp) -> Option<()> {
         words(bytes, NETWORK, quoted)?
     };
     let protocol = if packet.ipv6 { ICMPV6 } else { ICMP };
-    let len = size_of::<Icmp>() as u32 + quoted;
+    let len = ICMP_LEN + quoted;
     if packet.ipv6 {
         let next = Be32 { bytes: [0, 0, 0, protocol.number] };
         let (source, destination) = (packet.key.destination, packet.key.source);
@@ -154,7 +155,7 @@ fn icmp_in_place(packet: &Packet, mut icmp: Icmp) -> Option<()> {
     let words: [Be32; 2] = bytemuck::must_cast(icmp);
     icmp.checksum = words.into_iter().fold(sum, Sum::with).checksum();
     let network = if packet.ipv6 { IPV6_LEN } else { IPV4_LEN };
-    bytes.make_room(i32::try_from(network).ok()? + size_of::<Icmp>() as i32)?;
+    bytes.make_room(network + ICMP_LEN)?;
     store_network(packet, protocol, len)?;
     bytes.store_unsummed(NETWORK + network, &icmp)?;
     swap_stations(bytes)
@@ -230,11 +231,10 @@ fn words(bytes: Bytes, from: u32, len: u32) -> Option<Sum> {
 #[inline(always)]
 fn store_network(packet: &Packet, protocol: Protocol, len: u32) -> Option<()> {
     let (source, destination) = (packet.key.destination, packet.key.source);
-    let len = u16::try_from(len).ok()?;
     if packet.ipv6 {
         let header = Ipv6 {
             version: Be32::from_host(6 << 28),
-            payload_len: Be16::from_host(len),
+            payload_len: Be16::from_host(u16::try_from(len).ok()?),
             next: protocol,
             hop_limit: HOPS,
             source,
@@ -245,7 +245,7 @@ fn store_network(packet: &Packet, protocol: Protocol, len: u32) -> Option<()> {
     let mut header = Ipv4 {
         version: 0x45,
         traffic_class: 0,
-        total_len: Be16::from_host(len + size_of::<Ipv4>() as u16),
+        total_len: Be16::from_host(u16::try_from(len + IPV4_LEN).ok()?),
         id: Be16::ZERO,
         fragment: DONT_FRAGMENT,
         ttl: HOPS,
@@ -266,6 +266,9 @@ fn swap_stations(bytes: Bytes) -> Option<()> {
     bytes.store(0, &[from, to])
 }
 
+/// Bytes of an ICMP header.
+const ICMP_LEN: u32 = 8;
+const _: () = assert!(size_of::<Icmp>() == 8);
 const ICMP: Protocol = Protocol::from_number(1);
 const ICMPV6: Protocol = Protocol::from_number(58);
 /// The usual TTL and hop limit (RFC 1700).

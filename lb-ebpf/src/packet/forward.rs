@@ -56,7 +56,7 @@ fn send(packet: &Packet, reason: Counter) -> i32 {
         return drop(Counter::DroppedRewrite);
     }
     maps::count(reason);
-    packet.bytes.send_to(hop)
+    hop.send()
 }
 
 /// Gives a packet another tuple, and one hop less if it is forwarded from here.

@@ -155,7 +155,8 @@ impl Bytes {
 
     /// Makes room between the Ethernet header and the IP header.
     #[inline(always)]
-    pub(super) fn make_room(self, len: i32) -> Option<()> {
+    pub(super) fn make_room(self, len: u32) -> Option<()> {
+        let len = len.cast_signed();
         // SAFETY: the helper changes the packet's memory, of which nobody holds a pointer.
         let answer = unsafe { helpers::bpf_skb_adjust_room(self.0, len, BPF_ADJ_ROOM_MAC, 0) };
         (answer == 0).then_some(())
@@ -180,27 +181,29 @@ impl Bytes {
         }
     }
 
-    /// Sends the packet to the next hop: what the program must then return.
-    #[expect(clippy::cast_possible_truncation, reason = "the helper returns an action")]
-    #[inline(always)]
-    pub(super) fn send_to(self, hop: NextHop) -> i32 {
-        let mut neighbour = bpf_redir_neigh {
-            nh_family: hop.family,
-            __bindgen_anon_1: aya_ebpf::bindings::bpf_redir_neigh__bindgen_ty_1 {
-                ipv6_nh: hop.address.to_words().map(lb_common::be::Be32::to_wire),
-            },
-        };
-        let params = &raw mut neighbour;
-        // SAFETY: the helper reads the structure, whose size it is told.
-        unsafe { helpers::bpf_redirect_neigh(hop.device, params, REDIR_NEIGH_SIZE, 0) as i32 }
-    }
-
     /// Sends the packet out of the device that it came in by: what the program must return.
     #[expect(clippy::cast_possible_truncation, reason = "the helper returns an action")]
     #[inline(always)]
     pub(super) fn send_back(self) -> i32 {
         // SAFETY: the helper takes any number.
         unsafe { helpers::bpf_redirect(self.device(), 0) as i32 }
+    }
+}
+
+impl NextHop {
+    /// Sends the packet to the next hop: what the program must then return.
+    #[expect(clippy::cast_possible_truncation, reason = "the helper returns an action")]
+    #[inline(always)]
+    pub(super) fn send(self) -> i32 {
+        let mut neighbour = bpf_redir_neigh {
+            nh_family: self.family,
+            __bindgen_anon_1: aya_ebpf::bindings::bpf_redir_neigh__bindgen_ty_1 {
+                ipv6_nh: self.address.to_words().map(lb_common::be::Be32::to_wire),
+            },
+        };
+        let params = &raw mut neighbour;
+        // SAFETY: the helper reads the structure, whose size it is told.
+        unsafe { helpers::bpf_redirect_neigh(self.device, params, REDIR_NEIGH_SIZE, 0) as i32 }
     }
 }
 

@@ -14,6 +14,19 @@ pub(super) const fn too_big(mtu: u16) -> i32 {
     TOO_BIG | mtu as i32
 }
 
+/// Whether an outcome is of [`too_big`].
+#[inline(always)]
+pub(super) const fn is_too_big(outcome: i32) -> bool {
+    outcome & !0xffff == TOO_BIG
+}
+
+/// The bytes of such an outcome.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the lower half")]
+#[inline(always)]
+pub(super) const fn mtu(outcome: i32) -> u16 {
+    outcome as u16
+}
+
 /// Nobody serves: the client is to be told.
 pub(super) const REFUSE: i32 = 1 << 16;
 /// The packet is at the end of its hops: its sender is to be told.
@@ -29,4 +42,4 @@ pub(super) const TO_BACKEND: i32 = 6 << 16;
 /// The packet gets the tuple that is put down, and goes back to its client.
 pub(super) const TO_CLIENT: i32 = 7 << 16;
 /// The packet is too big for the next link, whose limit is in the lower half.
-pub(super) const TOO_BIG: i32 = 8 << 16;
+const TOO_BIG: i32 = 8 << 16;

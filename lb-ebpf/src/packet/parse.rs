@@ -216,13 +216,18 @@ const READ: u32 = Counter::COUNT;
 /// Where the IP header is: behind an Ethernet header, VLAN tags are stripped.
 pub(super) const NETWORK: u32 = 14;
 /// An IPv4 header without options.
-pub(super) const IPV4_LEN: u32 = size_of::<Ipv4>() as u32;
+pub(super) const IPV4_LEN: u32 = 20;
 /// An IPv6 header without extension headers.
-pub(super) const IPV6_LEN: u32 = size_of::<Ipv6>() as u32;
+pub(super) const IPV6_LEN: u32 = 40;
 /// A TCP header without options.
-pub(super) const TCP_LEN: u32 = size_of::<Tcp>() as u32;
+pub(super) const TCP_LEN: u32 = 20;
 /// A UDP header.
-pub(super) const UDP_LEN: u32 = size_of::<Udp>() as u32;
+pub(super) const UDP_LEN: u32 = 8;
+
+const _: () = {
+    assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
+    assert!(size_of::<Tcp>() == 20 && size_of::<Udp>() == 8);
+};
 
 const ETHER_IPV4: Be16 = Be16::from_host(0x0800);
 const ETHER_IPV6: Be16 = Be16::from_host(0x86dd);
