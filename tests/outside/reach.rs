@@ -3,7 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use lab::{need_lab, wire::Family};
+use lab::{
+    driver::Driver,
+    need_lab,
+    place::Place,
+    wire::{AskSpec, Family, Kind},
+};
 
 use crate::bed::{Bed, PROTOCOLS, Way};
 
@@ -54,9 +59,35 @@ fn trp_18_a_pod_reaches_the_node_port_of_another_node() {
     let driver = pods[0].driver().unwrap();
     for family in Family::BOTH {
         let to = Way::NodePort.at(bed.node(2), family);
-        for ask in [lab::wire::AskSpec::tcp(to), lab::wire::AskSpec::udp(to)] {
+        for ask in [AskSpec::tcp(to), AskSpec::udp(to)] {
             let echo = driver.ask(ask).unwrap().echo;
             assert!(echo.pod.starts_with("pod-2-"), "{echo:?}");
+        }
+    }
+}
+
+/// A flow that goes on to another node never takes a port that a socket of this node may have:
+/// with the client's source port, a process of the node still gets its own answers.
+#[test]
+fn flows_and_the_nodes_own_sockets_do_not_take_each_others_answers() {
+    need_lab!();
+    let bed = Bed::start();
+    let pods = bed.pods();
+    bed.expose(&pods[2..3], |_| {});
+    let (client, node) = (bed.served.lab.client(), bed.node(1));
+    let host = node.driver().unwrap();
+    for family in Family::BOTH {
+        for make in [AskSpec::tcp, AskSpec::udp] {
+            let ask = |driver: &Driver, from: &Place, to| {
+                let mut ask = make(to);
+                ask.socket.bind = Some(from.at(family, EPHEMERAL));
+                driver.ask(ask).unwrap().echo
+            };
+            let through = ask(&bed.client, client, Way::NodePort.at(node, family));
+            assert_eq!(through.client.ip(), node.address(family));
+            assert_ne!(through.client.port(), EPHEMERAL);
+            let own = ask(&host, &node.place, pods[2].at(family, 8080));
+            assert_eq!(own.client, node.at(family, EPHEMERAL));
         }
     }
 }
@@ -72,7 +103,7 @@ fn large_requests_come_through_whole() {
         bed.expose(served, |_| {});
         for family in Family::BOTH {
             let to = Way::NodePort.at(bed.node(1), family);
-            let sock = bed.client.open(lab::wire::Kind::Tcp, family).unwrap();
+            let sock = bed.client.open(Kind::Tcp, family).unwrap();
             bed.client.connect(sock, to).unwrap();
             let text = "0123456789abcdef".repeat(LARGE / 16);
             bed.client.send(sock, &format!("{text}\n")).unwrap();
@@ -90,5 +121,7 @@ fn large_requests_come_through_whole() {
 
 /// A fair pick misses one of four pods in so many tries once in 30 million.
 const TRIES: u32 = 64;
+/// A port that the kernel gives to sockets (net.ipv4.ip_local_port_range).
+const EPHEMERAL: u16 = 40_000;
 /// Bytes of a request: several segments of the largest size.
 const LARGE: usize = 200_000;

@@ -66,7 +66,10 @@ impl Outcome {
                 Self::Served { pods: any, sees: wanted, among: among @ (Among::One | Among::Some) },
                 Self::Served { pods, sees, .. },
             ) => {
-                (pods.len() == 1) == (*among == Among::One) && pods.is_subset(any) && sees == wanted
+                let is_one = *among == Among::One;
+                // Which pod it is may decide whom it sees.
+                let sees_so = sees == wanted || (is_one && sees.is_subset(wanted));
+                (pods.len() == 1) == is_one && pods.is_subset(any) && sees_so
             }
             // A process whose own node drops its datagram is told.
             (Self::Silent, Self::NotPermitted) => true,
