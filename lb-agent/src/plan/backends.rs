@@ -317,7 +317,8 @@ impl Entry {
         let state = if self.ready > 0 { State::Active } else { State::Terminating };
         self.life.state = state as u8;
         if self.in_sets > 0 {
-            self.flags.set(BackendFlags::LOCAL, self.here > 0);
+            // Where service ports disagree, slices of some name a wrong node: most are believed.
+            self.flags.set(BackendFlags::LOCAL, self.here * 2 > self.in_sets);
         }
         let Self { life, flags, key, .. } = *self;
         if std::mem::take(&mut self.is_new) {
