@@ -19,6 +19,14 @@ fn the_device_of_the_default_routes_is_served() {
     assert_eq!(names, ["tc_egress", "tc_ingress"]);
     assert!(rows.iter().all(|row| (row.position, row.of, row.ours) == (Some(1), Some(1), true)));
     assert!(rows.iter().all(|row| row.link.is_some()));
+    // From another network namespace the number may be another device's, with other programs.
+    let seen = load::pinned_programs(&served.node().unwrap().bpf_root).unwrap();
+    let seen: Vec<_> = seen.iter().filter_map(|program| program.device.as_ref()).collect();
+    assert_eq!(seen.len(), 2);
+    for turn in seen {
+        assert!(turn.device.ends_with("not in this network namespace"), "{turn:?}");
+        assert_eq!(turn.place, None);
+    }
 }
 
 /// A device that is named and appears later is taken in, one that vanishes is let go, and its

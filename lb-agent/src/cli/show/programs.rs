@@ -23,7 +23,8 @@ struct ProgramRow {
     link: Option<u32>,
     /// The network device; `None` for a program of the cgroup.
     device: Option<String>,
-    /// When it runs among the programs of the device and direction, from 1.
+    /// When it runs among the programs of the device and direction, from 1; `None` also if the
+    /// device cannot be seen from here.
     position: Option<usize>,
     /// How many of them there are.
     of: Option<usize>,
@@ -40,10 +41,8 @@ pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
 impl From<PinnedProgram> for ProgramRow {
     fn from(program: PinnedProgram) -> Self {
         let PinnedProgram { name, id, link, device, is_ours } = program;
-        let (device, position, of) = match device {
-            Some(Turn { device, position, of }) => (Some(device), Some(position), Some(of)),
-            None => (None, None, None),
-        };
+        let (device, place) = device.map(|Turn { device, place }| (device, place)).unzip();
+        let (position, of) = place.flatten().unzip();
         Self { program: name, id, link, device, position, of, ours: is_ours }
     }
 }

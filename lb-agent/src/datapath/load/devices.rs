@@ -93,12 +93,11 @@ pub(super) fn place_of(path: &Path) -> Option<(&str, u32)> {
 pub(super) fn turn(link: &LinkDescription) -> Option<Turn> {
     let LinkTarget::Device { index, attach_type } = link.target else { return None };
     let all = syscall::attached_to_device(index, attach_type).unwrap_or_default();
-    let position = all.iter().position(|one| one.link == link.id);
-    Some(Turn {
-        device: syscall::device_name(index).unwrap_or_else(|_| format!("{index}, gone")),
-        position: position.map_or(0, |position| position + 1),
-        of: all.len(),
-    })
+    // A number is a device's in each network namespace: it is ours if our link is there.
+    let place = all.iter().position(|one| one.link == link.id).map(|place| (place + 1, all.len()));
+    let name = syscall::device_name(index).ok().filter(|_| place.is_some());
+    let device = name.unwrap_or_else(|| format!("{index}, not in this network namespace"));
+    Some(Turn { device, place })
 }
 
 /// The programs of others at the devices of these links, each where it runs.
@@ -112,9 +111,13 @@ pub(super) fn strangers<'a>(
     });
     let places: BTreeSet<_> = places.collect();
     let others = places.into_iter().flat_map(|(index, attach_type)| {
-        let all = syscall::attached_to_device(index, attach_type).unwrap_or_default();
+        let mut all = syscall::attached_to_device(index, attach_type).unwrap_or_default();
+        if !all.iter().any(|one| ours.contains(&one.program)) {
+            // Another network namespace's device has the number here.
+            all.clear();
+        }
         let (of, device) = (all.len(), syscall::device_name(index).unwrap_or_default());
-        let turn = move |position| Turn { device: device.clone(), position: position + 1, of };
+        let turn = move |position| Turn { device: device.clone(), place: Some((position + 1, of)) };
         let all = all.into_iter().enumerate().filter(|(_, one)| !ours.contains(&one.program));
         all.map(move |(position, one)| PinnedProgram {
             name: name_of(one.program, attach_type),

@@ -56,12 +56,11 @@ pub struct PinnedProgram {
 /// When a program runs at a device.
 #[derive(Debug)]
 pub struct Turn {
-    /// The device's name.
+    /// The device's name, or what is known of it.
     pub device: String,
-    /// Its place among the programs of the same direction, from 1.
-    pub position: usize,
-    /// How many there are.
-    pub of: usize,
+    /// Its place among the programs of the same direction, from 1, and how many there are;
+    /// `None` if the device is gone, or of another network namespace than the caller's.
+    pub place: Option<(usize, usize)>,
 }
 
 /// Makes every program run at the cgroup, in the order of [`HOOKS`]. A link that is there
