@@ -16,6 +16,7 @@ use lab::{
     manifests::Manifests,
     netns,
     objects::{self, Port},
+    served::Served,
     server::ServeSpec,
     state::{self, State},
     wire::{AskSpec, Family, HoldSpec, Kind, LoadSpec, SocketSpec},
@@ -295,6 +296,16 @@ fn two_labs_stand_side_by_side_and_leave_nothing() {
         assert!(!dir.exists() && !cgroup.exists());
         assert!(netns::with_prefix(&id.prefix()).is_empty());
     }
+}
+
+#[test]
+fn what_an_agent_left_goes_with_its_lab() {
+    need_lab!();
+    let served = Served::start().unwrap();
+    let left = lb_agent::run::state::directory(&served.node().unwrap().bpf_root);
+    assert!(left.join("issues").exists());
+    drop(served);
+    assert!(!left.exists());
 }
 
 #[test]

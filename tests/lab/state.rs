@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use lb_agent::run::state;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -123,6 +124,7 @@ fn remove_once(id: &RunId) -> Result<()> {
         cgroup::mount_point().and_then(|mount| cgroup::remove(&mount.join(id.prefix()))),
         remove_namespaces(id),
         remove_dir(bpffs::lab_dir(id)),
+        remove_agents_files(id),
         remove_dir(Some(dir(id))),
     ];
     let first = steps.into_iter().find_map(Result::err);
@@ -190,6 +192,16 @@ fn remove_namespaces(id: &RunId) -> Result<()> {
         batch.line(format!("netns del {}", netns.name()));
     }
     batch.run()
+}
+
+/// Removes what agents on the lab's nodes left beside their pins for `show`.
+fn remove_agents_files(id: &RunId) -> Result<()> {
+    let files = bpffs::lab_dir(id).map(|pins| state::directory(&pins));
+    let place = files.as_ref().and_then(|files| Some((files.parent()?, files.file_name()?)));
+    let Some((place, lab)) = place else { return Ok(()) };
+    let prefix = format!("{}-", lab.to_string_lossy());
+    let mut left = names_in(place).into_iter().filter(|name| name.starts_with(&prefix));
+    left.try_for_each(|name| remove_dir(Some(place.join(name))))
 }
 
 /// Removes a directory tree; one that is not there is fine.
