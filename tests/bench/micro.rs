@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     report::{Line, Section},
     rounds::say,
+    stats::{Quartiles, percentile},
 };
 
 /// One benchmark's median.
@@ -20,40 +21,56 @@ struct Median {
 }
 
 /// Runs them and takes their figures over: a line for each benchmark, a column for each
-/// size of cluster. None when there are no benchmarks.
+/// size of cluster. None when there are no benchmarks. What is compared between sizes is run
+/// several times in turn: how much of a cluster the cache holds differs from run to run.
 pub(crate) fn run() -> Result<Option<Section>> {
     say("compile and plan: cargo bench of lb-agent");
+    let mut runs = vec![run_once(None)?];
+    for _ in 1..RUNS {
+        runs.push(run_once(Some(COMPARED))?);
+    }
+    Ok(section(&runs))
+}
+
+/// The medians of one run; of all benchmarks, or of those whose name has these words.
+fn run_once(filter: Option<&str>) -> Result<Vec<Median>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command.args(["bench", "--quiet", "--workspace", "--exclude", "lb-ebpf", "--bench", "plan"]);
+    if let Some(filter) = filter {
+        command.args(["--", filter]);
+    }
     let output = command.output().context("starting `cargo bench`")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`cargo bench` failed: {}", errors.trim());
-    Ok(section(&parse(&String::from_utf8_lossy(&output.stdout))))
+    Ok(parse(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Benchmarks whose argument is a number of Services, side by side.
-fn section(medians: &[Median]) -> Option<Section> {
-    let mut by_name: BTreeMap<String, BTreeMap<u32, f64>> = BTreeMap::new();
-    for Median { path, ns } in medians {
+/// Benchmarks whose argument is a number of Services, side by side: the medians of runs, and
+/// of the ratios within each run.
+fn section(runs: &[Vec<Median>]) -> Option<Section> {
+    let mut by_name: BTreeMap<String, BTreeMap<u32, Vec<f64>>> = BTreeMap::new();
+    for Median { path, ns } in runs.iter().flatten() {
         let (size, names) = path.split_last()?;
         if let Ok(size) = size.replace('_', "").parse() {
-            by_name.entry(names.join(" ")).or_default().insert(size, *ns);
+            let sizes = by_name.entry(names.join(" ")).or_default();
+            sizes.entry(size).or_default().push(*ns);
         }
     }
     let mut sizes: Vec<u32> = by_name.values().flat_map(BTreeMap::keys).copied().collect();
     sizes.sort_unstable();
     sizes.dedup();
     let mut lines = Vec::new();
-    for (name, medians) in &by_name {
-        let of = |size: &u32| medians.get(size).map(|ns| ns / 1e3);
+    for (name, values) in &by_name {
+        let of = |size: &u32| values.get(size).map(|ns| percentile(ns, 50.0) / 1e3);
         lines.push(Line::new(name, "µs", sizes.iter().map(of).collect()));
-        let ends = sizes.first().and_then(of).zip(sizes.last().and_then(of));
-        if let Some((small, large)) = ends.filter(|_| sizes.len() > 1) {
+        let ends = sizes.first().zip(sizes.last()).filter(|_| sizes.len() > 1);
+        let ends = ends.and_then(|(small, large)| values.get(small).zip(values.get(large)));
+        if let Some((small, large)) = ends {
             let mut ratio = vec![None; sizes.len()];
             if let Some(first) = ratio.first_mut() {
-                *first = Some(large / small);
+                *first = Some(Quartiles::of_ratios(large, small).median);
             }
             // Only what follows one change must not grow with the cluster.
             let one_change = name.contains("change");
@@ -62,8 +79,9 @@ fn section(medians: &[Median]) -> Option<Section> {
         }
     }
     let columns = sizes.iter().map(|size| format!("{size} Services")).collect();
-    let note = "in memory, without the kernel; medians of divan";
-    (!lines.is_empty()).then(|| Section::side("Compile and plan", note, columns, lines))
+    let note =
+        format!("in memory, without the kernel; medians of divan, for a change of {RUNS} runs");
+    (!lines.is_empty()).then(|| Section::side("Compile and plan", &note, columns, lines))
 }
 
 /// The medians in divan's output: a tree of names, then columns apart by `│`, the third of
@@ -104,6 +122,10 @@ fn nanoseconds(text: &str) -> Option<f64> {
     Some(number.parse::<f64>().ok()? * factor)
 }
 
+/// Runs of what is compared between sizes.
+const RUNS: u32 = 7;
+/// What the names of those benchmarks have in common.
+const COMPARED: &str = "one_changed_slice";
 /// Characters that each level of divan's tree moves a name to the right.
 const INDENT: usize = 3;
 
@@ -132,6 +154,6 @@ plan                  fastest       │ slowest       │ median        │ mean
                 ("plan/whole".to_owned(), 1_200_000.0),
             ]
         );
-        assert!(section(&medians).is_some());
+        assert!(section(&[medians]).is_some());
     }
 }
