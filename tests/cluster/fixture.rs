@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{
     Lab,
     agent::{Agent, AgentSpec},
-    cluster::Cluster,
+    cluster::{Cluster, User},
+    kube_proxy::{KubeProxy, ProxyMode},
+    node::Node,
     pod::Pod,
     wait,
     wire::Family,
@@ -20,6 +22,38 @@ pub(crate) struct Watched {
     pub(crate) agents: Vec<Agent>,
     pub(crate) cluster: Cluster,
     pub(crate) lab: Lab,
+}
+
+/// A lab with a control plane, the real kube-proxy in nftables mode on its first node and an
+/// agent on its second, with the same rights.
+pub(crate) struct Beside {
+    _proxy: KubeProxy,
+    pub(crate) agent: Agent,
+    pub(crate) cluster: Cluster,
+    pub(crate) lab: Lab,
+}
+
+impl Beside {
+    /// Starts all on a lab of two nodes.
+    pub(crate) fn start(lab: Lab) -> Result<Self> {
+        let cluster = Cluster::start(&lab)?;
+        let admin = cluster.kubeconfig(User::Admin);
+        let [theirs, ours] = both(&lab);
+        let proxy = KubeProxy::start(theirs, &admin, ProxyMode::Nftables, PROXY_LIMIT)?;
+        let agent = Agent::start(ours, &AgentSpec::kubeconfig(&admin))?;
+        Ok(Self { _proxy: proxy, agent, cluster, lab })
+    }
+
+    /// kube-proxy's node and the agent's.
+    pub(crate) fn nodes(&self) -> [&Node; 2] {
+        both(&self.lab)
+    }
+}
+
+/// The lab's two nodes.
+fn both(lab: &Lab) -> [&Node; 2] {
+    let [first, second] = lab.nodes() else { panic!("the lab has two nodes") };
+    [first, second]
 }
 
 impl Watched {
@@ -133,5 +167,7 @@ spec:
     )
 }
 
+/// How long kube-proxy may take to its first rules.
+const PROXY_LIMIT: Duration = Duration::from_secs(30);
 /// How long controllers and agent may take together.
 const LIMIT: Duration = Duration::from_secs(20);

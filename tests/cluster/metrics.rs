@@ -8,17 +8,14 @@ use std::{
 
 use k8s_openapi::api::core::v1::Service;
 use lab::{
-    Lab,
-    agent::{Agent, AgentSpec},
-    cluster::{Cluster, User},
-    http,
-    kube_proxy::{KubeProxy, ProxyMode},
-    need_lab,
+    Lab, http, need_lab,
     node::Node,
     objects::{self, Port},
     wait,
 };
 use serde_json::Value;
+
+use crate::fixture::Beside;
 
 /// What a page says, by the metric's name.
 type Page = BTreeMap<String, Metric>;
@@ -39,17 +36,12 @@ struct Metric {
 #[test]
 fn names_types_labels_and_bounds_are_those_of_kube_proxy() {
     need_lab!();
-    let lab = Lab::start().unwrap();
-    let cluster = Cluster::start(&lab).unwrap();
-    let pods = lab.pods();
+    let beside = Beside::start(Lab::start().unwrap()).unwrap();
+    let (cluster, [theirs, ours]) = (&beside.cluster, beside.nodes());
+    let pods = beside.lab.pods();
     for pod in &pods {
         cluster.run_pod(pod, &[("app", "web")]).unwrap();
     }
-    let admin = cluster.kubeconfig(User::Admin);
-    let [theirs, ours] = lab.nodes() else { panic!("the lab has two nodes") };
-    let limit = Duration::from_secs(30);
-    let _proxy = KubeProxy::start(theirs, &admin, ProxyMode::Nftables, limit).unwrap();
-    let agent = Agent::start(ours, &AgentSpec::kubeconfig(&admin)).unwrap();
     cluster.api().apply(&web()).unwrap();
     // Series of theirs appear when they are first observed, and so does the trigger's.
     for (node, port) in [(theirs, 10256), (ours, 10256)] {
@@ -59,18 +51,20 @@ fn names_types_labels_and_bounds_are_those_of_kube_proxy() {
     }
     // A trigger has whole seconds: one in the second of the start counts as before it.
     let mut ready = true;
-    let (have, want) = wait::for_value(limit, "both pages to be complete", || {
-        ready = !ready;
-        cluster.set_ready(&pods[0], ready)?;
-        let (have, want) = (page(&metrics(ours)), page(&metrics(theirs)));
-        let programmed = agent
-            .metric("kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"}")?;
-        anyhow::ensure!(programmed > 0.0, "no slice was timed");
-        let timed = want.get("kubeproxy_network_programming_duration_seconds");
-        anyhow::ensure!(timed.is_some_and(|it| !it.bounds.is_empty()), "nor by kube-proxy");
-        Ok((have, want))
-    })
-    .unwrap();
+    let (have, want) =
+        wait::for_value(Duration::from_secs(30), "both pages to be complete", || {
+            ready = !ready;
+            cluster.set_ready(&pods[0], ready)?;
+            let (have, want) = (page(&metrics(ours)), page(&metrics(theirs)));
+            let programmed = beside.agent.metric(
+                "kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"}",
+            )?;
+            anyhow::ensure!(programmed > 0.0, "no slice was timed");
+            let timed = want.get("kubeproxy_network_programming_duration_seconds");
+            anyhow::ensure!(timed.is_some_and(|it| !it.bounds.is_empty()), "nor by kube-proxy");
+            Ok((have, want))
+        })
+        .unwrap();
 
     only_theirs_are_accounted_for(&have, &want);
     only_ours_are_accounted_for(&have, &want);
@@ -113,13 +107,8 @@ fn only_ours_are_accounted_for(have: &Page, want: &Page) {
 #[test]
 fn the_other_pages_of_the_metrics_address_are_those_of_kube_proxy() {
     need_lab!();
-    let lab = Lab::builder().pods(1).start().unwrap();
-    let cluster = Cluster::start(&lab).unwrap();
-    let admin = cluster.kubeconfig(User::Admin);
-    let [theirs, ours] = lab.nodes() else { panic!("the lab has two nodes") };
-    let limit = Duration::from_secs(30);
-    let _proxy = KubeProxy::start(theirs, &admin, ProxyMode::Nftables, limit).unwrap();
-    let _agent = Agent::start(ours, &AgentSpec::kubeconfig(&admin)).unwrap();
+    let beside = Beside::start(Lab::builder().pods(1).start().unwrap()).unwrap();
+    let [theirs, ours] = beside.nodes();
     for path in ["/proxyMode", "/healthz"] {
         assert_eq!(get(ours, 10249, path), get(theirs, 10249, path), "{path}");
     }

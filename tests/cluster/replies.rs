@@ -5,34 +5,28 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lab::{
     Lab,
-    agent::{Agent, AgentSpec},
-    cluster::{Cluster, User},
     http::{self, Reply},
-    kube_proxy::{KubeProxy, ProxyMode},
     need_lab,
     node::Node,
     wait,
 };
 use serde_json::Value;
 
+use crate::fixture::Beside;
+
 /// HLZ-01, HLZ-02, HLZ-05, HLZ-06: status, headers and the shape of the body are kube-proxy's,
 /// whatever is asked, while the node is well and while it is about to be deleted.
 #[test]
 fn hlz_02_replies_are_those_of_kube_proxy() {
     need_lab!();
-    let lab = Lab::builder().pods(1).start().unwrap();
-    let cluster = Cluster::start(&lab).unwrap();
-    let admin = cluster.kubeconfig(User::Admin);
-    let [theirs, ours] = lab.nodes() else { panic!("the lab has two nodes") };
-    let limit = Duration::from_secs(30);
-    let _proxy = KubeProxy::start(theirs, &admin, ProxyMode::Nftables, limit).unwrap();
-    let _agent = Agent::start(ours, &AgentSpec::kubeconfig(&admin)).unwrap();
+    let beside = Beside::start(Lab::builder().pods(1).start().unwrap()).unwrap();
+    let [theirs, ours] = beside.nodes();
     let mut differ = compare(theirs, ours, "the nodes are well");
     for node in [theirs, ours] {
         let taint = "ToBeDeletedByClusterAutoscaler=1:NoSchedule";
-        cluster.kubectl(["taint", "node", &node.name, taint]).unwrap();
+        beside.cluster.kubectl(["taint", "node", &node.name, taint]).unwrap();
         let drained = || ask(node, 10256, "GET", "/healthz").status == 503;
-        wait::until(limit, "the node to be drained", drained).unwrap();
+        wait::until(Duration::from_secs(30), "the node to be drained", drained).unwrap();
     }
     differ.extend(compare(theirs, ours, "the nodes are about to be deleted"));
     assert_eq!(differ, Vec::<String>::new());
