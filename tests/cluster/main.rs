@@ -10,6 +10,7 @@ mod control_plane;
 mod controllers;
 mod events;
 mod fixture;
+mod hand_over;
 mod health;
 mod in_cluster;
 mod kube_proxy;
