@@ -66,9 +66,11 @@ fn build() -> Result<(), String> {
         ));
     }
     let object = target_dir.join(TARGET).join("release/lb-ebpf");
-    fs::copy(&object, out.join("lb-ebpf"))
-        .map_err(|error| format!("{}: {error}", object.display()))?;
-    Ok(())
+    // Moved, not written in place: a copy of the target directory may share the file.
+    let (beside, embedded) = (out.join("lb-ebpf.new"), out.join("lb-ebpf"));
+    fs::copy(&object, &beside)
+        .and_then(|_| fs::rename(&beside, &embedded))
+        .map_err(|error| format!("{}: {error}", object.display()))
 }
 
 /// rustup's nightly if it has the sources, else the distribution's compiler.
