@@ -96,7 +96,7 @@ impl fmt::Display for Addr {
 }
 
 /// Bytes 8 to 11 of an IPv4-mapped address.
-const V4_PREFIX: u32 = 0x0000_ffff;
+pub const V4_PREFIX: u32 = 0x0000_ffff;
 
 #[cfg(test)]
 mod tests {

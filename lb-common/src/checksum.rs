@@ -73,6 +73,13 @@ impl Sum {
         Self { total: self.total + other.difference() as u64 }
     }
 
+    /// What makes up for all that this sum has.
+    #[inline(always)]
+    #[must_use]
+    pub const fn negated(self) -> Self {
+        Self { total: !self.difference() as u64 }
+    }
+
     /// Folded to 32 bits: the kernel's `__wsum`, which its helpers take as a difference.
     #[expect(clippy::cast_possible_truncation, reason = "two folds leave 32 bits")]
     #[inline(always)]
@@ -88,6 +95,13 @@ impl Sum {
         let sum = self.difference();
         let once = (sum & 0xffff) + (sum >> 16);
         Be16::from_wire(((once & 0xffff) + (once >> 16)) as u16)
+    }
+
+    /// A checksum after this change of what it sums (RFC 1624 3, equation 3).
+    #[inline(always)]
+    #[must_use]
+    pub const fn applied(self, checksum: Be16) -> Be16 {
+        Self { total: self.total + (!checksum.to_wire()) as u64 }.checksum()
     }
 
     /// The checksum of what was added.

@@ -41,6 +41,9 @@ pub struct FlowKey {
     pub _pad: [u8; 3],
 }
 
+/// A [`FlowKey`] as integers: what programs move and compare.
+pub type FlowWords = [u64; 5];
+
 /// Value of FLOWS, 64 bytes: one half of a flow.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 #[repr(C, align(8))]
@@ -60,8 +63,9 @@ pub struct FlowEntry {
     pub flags: u8,
     /// [`Seen`] of this direction, as the number that a dump of the map shows.
     pub seen: u8,
-    /// Always 0.
-    pub _pad: u16,
+    /// [`tag`](Self::tag) of the element's own key and of `to`; another one where the half was
+    /// not made by this version, whose packets then take the slower way.
+    pub tag: u16,
 }
 
 bitflags! {
@@ -148,6 +152,12 @@ impl FlowKey {
         }
     }
 
+    /// The key as the words that it is in memory.
+    #[inline(always)]
+    pub const fn words(&self) -> FlowWords {
+        bytemuck::must_cast(*self)
+    }
+
     /// Whether two tuples are the same, word by word.
     #[inline(always)]
     pub const fn same(&self, other: &Self) -> bool {
@@ -208,6 +218,24 @@ impl FlowEntry {
             seen: Seen::empty().bits(),
             ..*self
         }
+    }
+
+    /// The half as `key` leads to it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tagged(self, key: &FlowKey) -> Self {
+        Self { tag: Self::tag(&key.words(), &self.to.words()), ..self }
+    }
+
+    /// A cheap hash of both tuples, as words.
+    ///
+    /// An element of a BPF hash can be recycled for another key under a reader's eyes; the tag
+    /// tells the reader that this is not the element it looked up, or not all of it: it is
+    /// compared with the tuple that was read.
+    #[expect(clippy::cast_possible_truncation, reason = "16 bits are left")]
+    #[inline(always)]
+    pub const fn tag(key: &FlowWords, to: &FlowWords) -> u16 {
+        (sum_of_products(key) ^ sum_of_products(to).wrapping_mul(ODD[5])).wrapping_shr(48) as u16
     }
 }
 
@@ -323,9 +351,29 @@ impl Phase {
     }
 }
 
+/// The products do not wait for each other.
+#[inline(always)]
+const fn sum_of_products([w0, w1, w2, w3, w4]: &FlowWords) -> u64 {
+    w0.wrapping_mul(ODD[0])
+        .wrapping_add(w1.wrapping_mul(ODD[1]))
+        .wrapping_add(w2.wrapping_mul(ODD[2]))
+        .wrapping_add(w3.wrapping_mul(ODD[3]))
+        .wrapping_add(w4.wrapping_mul(ODD[4]))
+}
+
 /// How old a half's `last_seen_ns` becomes before a packet writes it anew: a cache line that
 /// is not written is shared by all CPUs.
 pub const REFRESH_NS: u64 = 250_000_000;
+
+/// Any odd numbers with as many ones as zeros, unlike each other.
+const ODD: [u64; 6] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0xd6e8_feb8_6659_fd93,
+    0xc2b2_ae3d_27d4_eb4f,
+    0x1656_67b1_9e37_79f9,
+];
 
 #[cfg(test)]
 mod tests;

@@ -70,6 +70,7 @@ layout! {
     };
     FlowEntry: 64, 8, {
         to: 0, last_seen_ns: 40, backend: 48, generation: 52, service_id: 56, flags: 60, seen: 61,
+        tag: 62,
     };
     Config: 8256, 8, {
         bypassed_namespaces: 0, node_ports: 8, local_ports: 16, snat4: 24, snat6: 40, nets: 64,

@@ -16,7 +16,7 @@ use lb_common::{
     be::{Be16, Be32},
     checksum::Sum,
     config::PortRange,
-    flow::{FlowEntry, FlowFlags, FlowKey},
+    flow::{FlowEntry, FlowFlags, FlowKey, FlowWords},
     key::FrontendValue,
     namespace::NamespaceLayout,
     range::{Admission, CidrRule},
@@ -122,7 +122,7 @@ fields! {
     Addr: [u64; 2], Be16: u16, Be32: u32,
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
     Admission: u32, CidrRule: u32, PortRange: u64,
-    FlowKey: [u64; 5], FlowEntry: [u64; 8], FlowFlags: u8,
+    FlowKey: [u64; 5], FlowWords: FlowWords, FlowEntry: [u64; 8], FlowFlags: u8,
 }
 
 /// A read-only global that the agent sets before it loads the program. The verifier
@@ -231,6 +231,13 @@ pub(crate) fn now_ns() -> u64 {
 pub(crate) fn coarse_now_ns() -> u64 {
     // SAFETY: as above.
     unsafe { helpers::bpf_ktime_get_coarse_ns() }
+}
+
+/// The kernel's ticks, a plain load for the programs.
+#[inline(always)]
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: as above.
+    unsafe { helpers::bpf_jiffies64() }
 }
 
 /// Where namespaces keep their addresses, set by the agent; unknown until then.

@@ -9,7 +9,7 @@ use std::{
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use lb_common::{
     counter::Counter,
-    flow::{FlowEntry, FlowFlags, TcpFlags},
+    flow::{FlowEntry, FlowFlags, REFRESH_NS, TcpFlags},
 };
 use proptest::{
     collection::vec,
@@ -175,6 +175,11 @@ fn either_half_of_a_flow_is_made_anew_from_the_other() {
             (&reply, &request)
         };
         node.remove_flows(&[*lost]);
+        // A packet looks at the other half when it refreshes its own.
+        for (key, entry) in node.flows() {
+            let last_seen_ns = entry.last_seen_ns - 2 * REFRESH_NS;
+            node.put_flow(key, FlowEntry { last_seen_ns, ..entry });
+        }
         let ran = node.run(Hook::Ingress, &other.bytes());
         assert_eq!((ran.action, ran.counted.get(&Counter::FlowRebuilt)), (REDIRECT, Some(&1)));
         assert_eq!(tuples(&node.flows()), tuples(&whole), "without {lost:?}");

@@ -10,6 +10,8 @@ mod any;
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod bed;
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod frame;
 #[cfg(test)]
 mod node;

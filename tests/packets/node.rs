@@ -10,7 +10,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray},
-    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult},
 };
 use lab::place;
 use lb_agent::{
@@ -37,6 +37,7 @@ use crate::bed::{Bed, SMALL, apply};
 /// The node. The thread that makes it moves into its namespace.
 pub(crate) struct Node {
     ebpf: Ebpf,
+    probe: Ebpf,
     agent: Kernel,
     flows: Hash<FlowKey, FlowEntry>,
     counters: PerCpuArray<MapData, u64>,
@@ -49,6 +50,8 @@ pub(crate) struct Node {
 pub(crate) enum Hook {
     Ingress,
     Egress,
+    /// A program that does nothing, to measure others by.
+    Nothing,
 }
 
 /// What became of a packet.
@@ -58,8 +61,6 @@ pub(crate) struct Ran {
     pub(crate) bytes: Vec<u8>,
     /// What was counted, and how often.
     pub(crate) counted: BTreeMap<Counter, u64>,
-    /// Nanoseconds a run.
-    pub(crate) nanoseconds: u128,
 }
 
 /// A service port with one frontend.
@@ -103,6 +104,7 @@ impl Node {
         let counters = aya::maps::Map::from_map_data(pin(maps::COUNTERS)).unwrap();
         let mut node = Self {
             ebpf: load(&bed),
+            probe: load_probe(),
             agent,
             flows: Hash::new(pin(maps::FLOWS)).unwrap(),
             counters: counters.try_into().unwrap(),
@@ -130,36 +132,37 @@ impl Node {
 
     /// Hands a packet to a program.
     pub(crate) fn run(&self, hook: Hook, packet: &[u8]) -> Ran {
-        self.repeat(hook, packet, 1)
-    }
-
-    /// Hands it over so many times; each run finds what the one before left of it.
-    pub(crate) fn repeat(&self, hook: Hook, packet: &[u8], repeat: u32) -> Ran {
-        let name = match hook {
-            Hook::Ingress => "tc_ingress",
-            Hook::Egress => "tc_egress",
-        };
-        let program: &SchedClassifier = self.ebpf.program(name).unwrap().try_into().unwrap();
         let mut out = vec![0; packet.len() + 256];
         let before = self.counted();
-        let options = TestRunOptions {
-            data_in: Some(packet),
-            data_out: Some(&mut out),
-            repeat,
-            ..Default::default()
-        };
-        let result = program.test_run(options).unwrap();
+        let result = self.test_run(hook, packet, &mut out, 1);
         out.truncate(result.data_size_out as usize);
         let counted = self.counted().into_iter().filter_map(|(counter, count)| {
             let more = count - before.get(&counter).copied().unwrap_or_default();
             (more > 0).then_some((counter, more))
         });
-        Ran {
-            action: result.return_value.cast_signed(),
-            bytes: out,
-            counted: counted.collect(),
-            nanoseconds: result.duration.as_nanos(),
-        }
+        Ran { action: result.return_value.cast_signed(), bytes: out, counted: counted.collect() }
+    }
+
+    /// Nanoseconds a run, of so many.
+    pub(crate) fn time(&self, hook: Hook, packet: &[u8], repeat: u32) -> f64 {
+        let mut out = vec![0; packet.len() + 256];
+        self.test_run(hook, packet, &mut out, repeat).duration.as_secs_f64() * 1e9
+    }
+
+    fn test_run(&self, hook: Hook, packet: &[u8], out: &mut [u8], repeat: u32) -> TestRunResult {
+        let (object, name) = match hook {
+            Hook::Ingress => (&self.ebpf, "tc_ingress"),
+            Hook::Egress => (&self.ebpf, "tc_egress"),
+            Hook::Nothing => (&self.probe, "probe_nothing"),
+        };
+        let program: &SchedClassifier = object.program(name).unwrap().try_into().unwrap();
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(out),
+            repeat,
+            ..Default::default()
+        };
+        program.test_run(options).unwrap()
     }
 
     /// Every half of a flow.
@@ -299,6 +302,16 @@ fn load(bed: &Bed) -> Ebpf {
         let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
         program.load().unwrap();
     }
+    ebpf
+}
+
+/// The object with programs for tests only.
+fn load_probe() -> Ebpf {
+    let object = place::binary("../bpf/bpfel-unknown-none/release/probe", "LB_PROBE").unwrap();
+    let mut ebpf = EbpfLoader::new().btf(None).load_file(object).unwrap();
+    let program: &mut SchedClassifier =
+        ebpf.program_mut("probe_nothing").unwrap().try_into().unwrap();
+    program.load().unwrap();
     ebpf
 }
 

@@ -10,13 +10,13 @@ use lb_common::{
     backend::{Life, State},
     be::Be16,
     counter::Counter,
-    flow::{FlowEntry, FlowFlags, FlowKey, Seen},
+    flow::{FlowEntry, FlowKey, Seen},
     protocol::Protocol,
 };
 
 use crate::{
     frame::{ETHERNET, Frame, Said, Segment},
-    node::{Hook, Node, now_ns, own},
+    node::{Hook, Node, own},
     rows,
     table::{DROP, NEXT, REDIRECT},
 };
@@ -190,37 +190,3 @@ fn packets_that_are_none_of_ours_are_left_alone() {
         assert_eq!(ran.bytes, packet);
     }
 }
-
-/// What a packet costs, for docs/decisions.md: run with --nocapture.
-#[test]
-fn what_a_packet_costs() {
-    let mut node = Node::new(&rows::ports());
-    let other = Frame::udp(at("203.0.113.7:62000"), at("10.9.9.9:80"));
-    let known = Frame::udp(at("203.0.113.7:62000"), at("192.0.2.100:80"));
-    // A flow that changes nothing, so that each run finds what the one before found.
-    let key = FlowKey::new(
-        (Addr::from(known.from.ip()), Be16::from_host(known.from.port())),
-        (Addr::from(known.to.ip()), Be16::from_host(known.to.port())),
-        Protocol::UDP,
-    );
-    let flags = FlowFlags::LOCAL.bits();
-    let entry = FlowEntry { to: key, flags, backend: 21, generation: 1, ..FlowEntry::default() };
-    let entry = FlowEntry { last_seen_ns: now_ns(), ..entry };
-    node.put_flow(key, entry);
-    node.put_flow(key.reversed(), entry.other(&key));
-    let unknown = Frame::tcp(known.from, known.to, Segment::data());
-    for (what, hook, packet, counter) in [
-        ("no frontend", Hook::Ingress, &other, Counter::PassNoFrontend),
-        ("a segment of no flow", Hook::Ingress, &unknown, Counter::PassNoFlow),
-        ("a local backend's flow", Hook::Ingress, &known, Counter::FlowForward),
-        ("leaves, no reply", Hook::Egress, &other, Counter::PassNoReply),
-        ("leaves, a reply", Hook::Egress, &known.between(known.to, known.from), Counter::FlowReply),
-    ] {
-        let ran = node.repeat(hook, &packet.bytes(), RUNS);
-        assert_eq!(ran.counted, [(counter, RUNS.into())].into(), "{what}");
-        println!("{what}: {} ns", ran.nanoseconds);
-    }
-}
-
-/// Enough for a mean.
-const RUNS: u32 = 200_000;

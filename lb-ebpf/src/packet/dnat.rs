@@ -118,7 +118,7 @@ fn half(packet: &Packet, target: &Target) -> FlowEntry {
         service_id: target.service_id,
         flags: FlowFlags::empty().bits(),
         seen: Seen::empty().with(packet.key.protocol, packet.tcp).bits(),
-        _pad: 0,
+        tag: 0,
     }
 }
 
@@ -141,6 +141,7 @@ fn open(packet: &Packet, config: Live<Config>) -> i32 {
         Claim::NoPort => return drop(Counter::DroppedNoPort),
         Claim::NoRoom => return drop(Counter::DroppedFlowsFull),
     }
+    let entry = entry.tagged(&packet.key);
     if let Err(occupied) = maps::add_flow(&packet.key, &entry) {
         maps::remove_flow(&entry.other_key());
         return drop(match occupied {

@@ -95,9 +95,10 @@ impl Flow {
             service_id: self.half.load::<u32, { offset_of!(FlowEntry, service_id) }>(),
             flags: self.flags.bits() ^ FlowFlags::REPLY.bits(),
             seen: Seen::ANY.union(Seen::SYN).union(Seen::DATA).bits(),
-            _pad: 0,
+            tag: 0,
         };
-        if maps::add_flow(&self.to.reversed(), &entry).is_ok() {
+        let key = self.to.reversed();
+        if maps::add_flow(&key, &entry.tagged(&key)).is_ok() {
             maps::count(Counter::FlowRebuilt);
         }
     }

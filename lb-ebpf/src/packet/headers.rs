@@ -14,6 +14,8 @@ use aya_ebpf::{
 use bytemuck::Pod;
 use lb_common::{addr::Addr, be::Be16, checksum::Sum, flow::FlowKey};
 
+use super::plain::Linear;
+
 /// A packet on its way through a device with Ethernet headers.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes(pub(super) *mut __sk_buff);
@@ -65,6 +67,16 @@ impl Bytes {
     pub(super) fn device(self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.0).ifindex }
+    }
+
+    /// What of it can be read and written in place.
+    #[inline(always)]
+    pub(super) fn linear(self) -> Linear {
+        // SAFETY: as above.
+        let start = unsafe { (*self.0).data };
+        // SAFETY: as above.
+        let end = unsafe { (*self.0).data_end };
+        Linear { start: start as usize, end: end as usize }
     }
 
     /// Reads a header; `None` if the packet ends before it does.
@@ -143,6 +155,20 @@ impl Bytes {
             helpers::bpf_l4_csum_replace(self.0.cast(), offset, 0, change, flags | mangled)
         };
         (answer == 0).then_some(())
+    }
+
+    /// Changes what the device has summed of the whole packet, if it has.
+    #[inline(always)]
+    pub(super) fn change_sum_of_all(self, change: Sum) {
+        // SAFETY: the helper takes any number. It refuses packets that have no such sum.
+        let _none = unsafe { helpers::bpf_csum_update(self.0, change.difference()) };
+    }
+
+    /// Whether it is a train of packets that the device is to cut.
+    #[inline(always)]
+    pub(super) fn is_gso(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_size != 0 }
     }
 
     /// Cuts the packet off.

@@ -20,11 +20,13 @@
 
 mod answer;
 mod dnat;
+mod fast;
 mod flow;
 mod forward;
 mod headers;
 mod outcome;
 mod parse;
+mod plain;
 mod shapes;
 mod snat;
 
@@ -37,6 +39,10 @@ use crate::maps;
 /// A packet that came in by an external device: the action.
 #[inline(always)]
 pub(crate) fn ingress(context: &TcContext) -> i32 {
+    match fast::ingress::<14>(context) {
+        outcome::UNKNOWN => {}
+        action => return action,
+    }
     match Packet::parse(context) {
         Ok(packet) => dnat::ingress(&packet),
         Err(reason) => pass(reason),
@@ -47,6 +53,10 @@ pub(crate) fn ingress(context: &TcContext) -> i32 {
 /// backends are met here; what is sent to other nodes has its tuple already.
 #[inline(always)]
 pub(crate) fn egress(context: &TcContext) -> i32 {
+    match fast::egress::<14>(context) {
+        outcome::UNKNOWN => {}
+        action => return action,
+    }
     let packet = match Packet::parse(context) {
         Ok(packet) => packet,
         Err(reason) => return pass(reason),

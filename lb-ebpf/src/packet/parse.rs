@@ -229,10 +229,12 @@ const _: () = {
     assert!(size_of::<Tcp>() == 20 && size_of::<Udp>() == 8);
 };
 
-const ETHER_IPV4: Be16 = Be16::from_host(0x0800);
-const ETHER_IPV6: Be16 = Be16::from_host(0x86dd);
+/// IPv4, as an EtherType.
+pub(super) const ETHER_IPV4: Be16 = Be16::from_host(0x0800);
+/// IPv6, as an EtherType.
+pub(super) const ETHER_IPV6: Be16 = Be16::from_host(0x86dd);
 /// In the IPv4 fragment field: more fragments, or an offset.
-const MORE_OR_OFFSET: u16 = 0x3fff;
+pub(super) const MORE_OR_OFFSET: u16 = 0x3fff;
 /// Extension headers by number (RFC 8200 4).
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;

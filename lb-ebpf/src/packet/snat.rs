@@ -47,10 +47,11 @@ pub(super) fn claim(packet: &Packet, config: Live<Config>, entry: &mut FlowEntry
             return Claim::NoPort;
         };
         entry.to.source_port = port;
-        match maps::add_flow(&entry.other_key(), &reply) {
+        let key = entry.other_key();
+        match maps::add_flow(&key, &reply.tagged(&key)) {
             Ok(()) => return Claim::Granted,
             // The flow's own, whose forward half was lost.
-            Err(Occupied::Key) if leads_to(&entry.other_key(), &reply.to) => return Claim::Granted,
+            Err(Occupied::Key) if leads_to(&key, &reply.to) => return Claim::Granted,
             Err(Occupied::Key) => {}
             Err(Occupied::Map) => return Claim::NoRoom,
         }

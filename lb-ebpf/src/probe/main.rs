@@ -52,6 +52,12 @@ fn probe_translate(_context: TcContext) -> i32 {
     answer_next().unwrap_or(0)
 }
 
+/// What a program costs that does nothing.
+#[classifier]
+fn probe_nothing(_context: TcContext) -> i32 {
+    0
+}
+
 /// The client that a record describes.
 struct Asker(Live<Record>);
 

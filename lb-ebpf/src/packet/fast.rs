@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The shortest way: plain packets that are none of ours, and those of flows of which nothing
+//! changes. All else takes the way of `dnat`, which sees the packet as it came.
+
+use core::mem::offset_of;
+
+use aya_ebpf::programs::TcContext;
+use lb_common::{
+    checksum::Sum,
+    config::Config,
+    counter::Counter,
+    flow::{FlowEntry, FlowFlags, FlowWords, REFRESH_NS, Seen},
+    protocol::Protocol,
+};
+
+use super::{
+    drop,
+    headers::Bytes,
+    outcome::UNKNOWN,
+    parse::{ETHER_IPV4, ETHER_IPV6},
+    pass,
+    plain::{Linear, Plain},
+};
+use crate::{kernel::Live, maps};
+
+/// The action on a packet that came in by an external device, or [`UNKNOWN`].
+#[inline(always)]
+pub(super) fn ingress<const NETWORK: u32>(context: &TcContext) -> i32 {
+    let bytes = Bytes(context.skb.skb);
+    if bytes.is_for_others() {
+        return pass(Counter::PassNotIp);
+    }
+    let ether_type = bytes.ether_type();
+    if ether_type == ETHER_IPV4 {
+        came::<false, NETWORK>(bytes)
+    } else if ether_type == ETHER_IPV6 {
+        came::<true, NETWORK>(bytes)
+    } else {
+        pass(Counter::PassNotIp)
+    }
+}
+
+/// The action on a packet that leaves by an external device, or [`UNKNOWN`].
+#[inline(always)]
+pub(super) fn egress<const NETWORK: u32>(context: &TcContext) -> i32 {
+    let bytes = Bytes(context.skb.skb);
+    let ether_type = bytes.ether_type();
+    if ether_type == ETHER_IPV4 {
+        leaves::<false, NETWORK>(bytes)
+    } else if ether_type == ETHER_IPV6 {
+        leaves::<true, NETWORK>(bytes)
+    } else {
+        pass(Counter::PassNotIp)
+    }
+}
+
+#[inline(never)]
+fn came<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
+    let linear = bytes.linear();
+    let Some(packet) = Plain::<V6>::read(linear, NETWORK, bytes.len()) else {
+        return UNKNOWN;
+    };
+    let Some(config) = maps::config() else {
+        return UNKNOWN;
+    };
+    if !may_be_ours(&packet, config) {
+        return pass(Counter::PassNoFrontend);
+    }
+    let Found::Same(hit) = find(&packet) else {
+        return UNKNOWN;
+    };
+    if hit.flags.contains(FlowFlags::LOCAL) {
+        if hit.flags.contains(FlowFlags::REPLY) {
+            return UNKNOWN;
+        }
+        return match rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, packet.hops) {
+            Some(()) => pass(Counter::FlowForward),
+            None => drop(Counter::DroppedRewrite),
+        };
+    }
+    if packet.hops <= 1 {
+        return UNKNOWN;
+    }
+    let Ok(hop) = bytes.next_hop(bytemuck::must_cast_ref(&hit.to)) else {
+        return UNKNOWN;
+    };
+    if rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, packet.hops - 1).is_none() {
+        return drop(Counter::DroppedRewrite);
+    }
+    maps::count(if hit.flags.contains(FlowFlags::REPLY) {
+        Counter::FlowReply
+    } else {
+        Counter::FlowForward
+    });
+    hop.send()
+}
+
+#[inline(never)]
+fn leaves<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
+    let linear = bytes.linear();
+    let Some(packet) = Plain::<V6>::read(linear, NETWORK, bytes.len()) else {
+        return UNKNOWN;
+    };
+    let hit = match find(&packet) {
+        Found::Same(hit) => hit,
+        Found::Changed => return UNKNOWN,
+        Found::Nothing => return pass(Counter::PassNoReply),
+    };
+    if !hit.flags.contains(FlowFlags::REPLY.union(FlowFlags::LOCAL)) {
+        return pass(Counter::PassNoReply);
+    }
+    match rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, packet.hops) {
+        Some(()) => pass(Counter::FlowReply),
+        None => drop(Counter::DroppedRewrite),
+    }
+}
+
+/// What FLOWS has for a packet.
+pub(super) enum Found {
+    /// A half of which the packet changes nothing.
+    Same(Hit),
+    /// A half that the packet changes, or whose other half is to be looked at.
+    Changed,
+    /// No half.
+    Nothing,
+}
+
+/// What a half of a flow says.
+pub(super) struct Hit {
+    /// The tuple that the packet leaves with.
+    pub(super) to: FlowWords,
+    /// Which half it is, and where the backend is.
+    pub(super) flags: FlowFlags,
+}
+
+/// Whether a packet's destination can be a frontend or the source of a flow.
+#[inline(always)]
+pub(super) fn may_be_ours<const V6: bool>(packet: &Plain<V6>, config: Live<Config>) -> bool {
+    let (address, port) = packet.destination();
+    maps::may_be_frontend(config, address, port) || address == maps::own_address(config, V6)
+}
+
+/// Finds the half of a flow that a packet belongs to.
+#[inline(always)]
+pub(super) fn find<const V6: bool>(packet: &Plain<V6>) -> Found {
+    match maps::flow_of(&packet.key) {
+        Some(half) => hit(packet, half).map_or(Found::Changed, Found::Same),
+        None => Found::Nothing,
+    }
+}
+
+#[inline(always)]
+fn hit<const V6: bool>(packet: &Plain<V6>, half: Live<FlowEntry>) -> Option<Hit> {
+    let to = half.load::<FlowWords, { offset_of!(FlowEntry, to) }>();
+    let kind = half.load::<u32, { offset_of!(FlowEntry, flags) }>();
+    let [flags, seen, tag0, tag1] = kind.to_ne_bytes();
+    if u16::from_ne_bytes([tag0, tag1]) != FlowEntry::tag(&packet.key, &to) {
+        return None;
+    }
+    let (flags, seen) = (FlowFlags::from_bits_retain(flags), Seen::from_bits_retain(seen));
+    let protocol = if packet.is_tcp { Protocol::TCP } else { Protocol::UDP };
+    if packet.tcp.opens() || seen.with(protocol, packet.tcp) != seen {
+        return None;
+    }
+    let last_seen_ns = half.load::<u64, { offset_of!(FlowEntry, last_seen_ns) }>();
+    if maps::tick_ns().saturating_sub(last_seen_ns) > REFRESH_NS {
+        return None;
+    }
+    if !packet.is_tcp && !flags.contains(FlowFlags::REPLY) {
+        // A datagram begins a new flow where its backend is gone.
+        let backend = half.load::<u32, { offset_of!(FlowEntry, backend) }>();
+        let generation = half.load::<u32, { offset_of!(FlowEntry, generation) }>();
+        maps::kept(backend, generation)?;
+    }
+    Some(Hit { to, flags })
+}
+
+/// Gives a packet another tuple, and so many hops.
+#[inline(always)]
+fn rewrite<const V6: bool, const NETWORK: u32>(
+    packet: &Plain<V6>,
+    bytes: Bytes,
+    linear: Linear,
+    to: &FlowWords,
+    hops: u8,
+) -> Option<()> {
+    if bytes.is_gso() || packet.may_be_partial(linear, NETWORK)? {
+        // The kernel knows what the checksum is of.
+        packet.write(linear, NETWORK, to, hops)?;
+        let addresses = packet.change_of_addresses(to);
+        if V6 {
+            bytes.change_sum_of_all(addresses.with_sum(packet.change_of_hops(hops)));
+        }
+        let (at, is_udp) = packet.checksum_at(NETWORK);
+        bytes.change_pseudo_sum(at, addresses, is_udp)?;
+        return bytes.change_payload_sum(at, packet.change_of_ports(to), is_udp);
+    }
+    let change = packet.write_checksum(linear, NETWORK, to, hops)?;
+    if change != Sum::ZERO {
+        bytes.change_sum_of_all(change);
+        return packet.write(bytes.linear(), NETWORK, to, hops);
+    }
+    packet.write(linear, NETWORK, to, hops)
+}
