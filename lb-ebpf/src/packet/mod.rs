@@ -9,6 +9,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `fast`, `plain` | the short way: plain headers, read and written in place |
 //! | `parse` | tells a packet's tuple |
 //! | `flow` | finds, keeps up and forgets flows |
 //! | `dnat` | decides what becomes of a packet to a frontend |
