@@ -81,6 +81,7 @@ fn delete_everything(reconciler: &mut Reconciler<Fake>, case: &Path) {
         slices: Some(Vec::new()),
         node: Some(NodeObject::default()),
         service_cidrs: Some(Vec::new()),
+        pods: Some(Vec::new()),
     };
     reconciler.take([Change::Replace(Box::new(nothing)), Change::NodeAddresses([].into())]);
     settle(reconciler);

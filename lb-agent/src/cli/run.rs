@@ -50,6 +50,11 @@ pub(super) struct Args {
     /// the default routes and of the Node's addresses]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     devices: Vec<String>,
+    /// Leave the sockets of pods of these RuntimeClasses alone, which no hook of this kernel sees
+    /// ("kata", "gvisor"), and translate their packets; as for pods with the label
+    /// sluice.dev/socket-lb=false
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    no_socket_runtime_classes: Vec<String>,
     /// Let maps grow to no more entries than this, to bound their memory: "frontends",
     /// "services" (a record for each service port, family and type), "slots", "backends",
     /// "members" (one for each backend of a Service with affinity), "source-ranges"; what is
@@ -105,6 +110,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
             node_name: effective.hostname.map_or_else(host_name, Ok)?,
             node_ports: effective.node_ports,
             devices: devices(args.devices),
+            runtime_classes: args.no_socket_runtime_classes.into_iter().collect(),
         },
         bpf_root: args.roots.bpf_root,
         cgroup_root: args.cgroup.cgroup_root,

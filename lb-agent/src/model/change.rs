@@ -17,6 +17,7 @@ use super::{
     endpoint::EndpointSlice,
     issue::{Issue, ObjectKind},
     node::Node,
+    pod::Pod,
     service::Service,
     snapshot::{Snapshot, Touched},
     uplinks::Uplinks,
@@ -37,6 +38,8 @@ pub enum Change {
     Uplinks(Uplinks),
     /// A ServiceCIDR was put, or is gone.
     ServiceCidr(Object<Vec<IpNet>>),
+    /// A marked pod of this node was put, or is gone.
+    Pod(Object<Pod>),
     /// Whole kinds were listed: what is not in the list is gone.
     Replace(Box<Listing>),
 }
@@ -72,6 +75,8 @@ pub struct Listing {
     pub node: Option<NodeObject>,
     /// Every ServiceCIDR; none where the API server does not know them.
     pub service_cidrs: Option<Vec<Object<Vec<IpNet>>>>,
+    /// Every marked pod of this node; none where the API server does not give pods.
+    pub pods: Option<Vec<Object<Pod>>>,
 }
 
 impl<T> Object<T> {
@@ -84,8 +89,12 @@ impl<T> Object<T> {
 impl Listing {
     /// Whether every kind was listed. Sources say so once, with their first word.
     pub const fn is_complete(&self) -> bool {
-        let Self { services, slices, node, service_cidrs } = self;
-        services.is_some() && slices.is_some() && node.is_some() && service_cidrs.is_some()
+        let Self { services, slices, node, service_cidrs, pods } = self;
+        services.is_some()
+            && slices.is_some()
+            && node.is_some()
+            && service_cidrs.is_some()
+            && pods.is_some()
     }
 }
 
@@ -107,6 +116,10 @@ impl Snapshot {
                 Touched::default()
             }
             Change::ServiceCidr(object) => self.put_service_cidr(object),
+            Change::Pod(object) => {
+                self.put_pod(object);
+                Touched::default()
+            }
             Change::Replace(listing) => self.replace(*listing),
         }
     }
@@ -161,6 +174,16 @@ impl Snapshot {
         all_if(before != value)
     }
 
+    /// No Service is compiled by its clients.
+    fn put_pod(&mut self, object: Object<Pod>) {
+        let Object { name, value, issues } = object;
+        self.put_issues(ObjectKind::Pod, &name, issues);
+        match value {
+            Some(pod) => self.pods.insert(name, pod),
+            None => self.pods.remove(&name),
+        };
+    }
+
     fn remove_slice(&mut self, owner: &ObjectName, name: &ObjectName) {
         self.slice_owners.remove(name);
         if let Some(siblings) = self.slices.get_mut(owner) {
@@ -207,6 +230,13 @@ impl Snapshot {
             let gone = self.missing(ObjectKind::ServiceCidr, known, &cidrs);
             for object in gone.into_iter().map(Object::gone).chain(cidrs) {
                 touched.merge(self.put_service_cidr(object));
+            }
+        }
+        if let Some(pods) = listing.pods {
+            let known = self.pods.keys().cloned().collect();
+            let gone = self.missing(ObjectKind::Pod, known, &pods);
+            for object in gone.into_iter().map(Object::gone).chain(pods) {
+                self.put_pod(object);
             }
         }
         if let Some(node) = listing.node {

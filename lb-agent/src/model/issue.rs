@@ -29,6 +29,8 @@ pub enum ObjectKind {
     Node,
     /// networking.k8s.io/v1 ServiceCIDR.
     ServiceCidr,
+    /// v1 Pod.
+    Pod,
 }
 
 /// Why a value was ignored. The message names the rule and what to do.
@@ -223,6 +225,7 @@ impl fmt::Display for ObjectKind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
             Self::ServiceCidr => "ServiceCIDR",
+            Self::Pod => "Pod",
         })
     }
 }

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod issue;
 pub mod local_ports;
 pub mod node;
+pub mod pod;
 pub mod rules;
 pub mod service;
 pub mod slices;

@@ -14,6 +14,7 @@ use super::{
     ObjectName,
     issue::{Issue, ObjectKind},
     node::Node,
+    pod::Pod,
     rules::Rules,
     service::Service,
     slices::Slices,
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub slice_owners: HashMap<ObjectName, ObjectName>,
     /// `spec.cidrs` of every ServiceCIDR: where ClusterIPs are (CIP-05).
     pub service_cidrs: BTreeMap<ObjectName, Vec<IpNet>>,
+    /// The pods of this node whose sockets are left alone. No Service is compiled by them.
+    pub pods: BTreeMap<ObjectName, Pod>,
     /// What the operator switched on or off.
     pub rules: Rules,
     /// What was ignored, by the object it was found in.

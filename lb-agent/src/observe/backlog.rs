@@ -56,7 +56,8 @@ impl Backlog {
                 Change::Node(_)
                 | Change::NodeAddresses(_)
                 | Change::Uplinks(_)
-                | Change::ServiceCidr(_) => {}
+                | Change::ServiceCidr(_)
+                | Change::Pod(_) => {}
             }
         }
     }

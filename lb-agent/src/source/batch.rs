@@ -127,6 +127,7 @@ impl Gate {
         put(&mut first.slices, listing.slices, &mut again.slices);
         put(&mut first.node, listing.node, &mut again.node);
         put(&mut first.service_cidrs, listing.service_cidrs, &mut again.service_cidrs);
+        put(&mut first.pods, listing.pods, &mut again.pods);
         if again != Listing::default() {
             self.waiting.push(Change::Replace(Box::new(again)));
         }
@@ -165,7 +166,8 @@ fn node_of(change: &Change) -> Option<&Node> {
         | Change::Slice(_)
         | Change::NodeAddresses(_)
         | Change::Uplinks(_)
-        | Change::ServiceCidr(_) => None,
+        | Change::ServiceCidr(_)
+        | Change::Pod(_) => None,
     }
 }
 

@@ -196,6 +196,8 @@ pub enum Resource {
     Nodes,
     /// networking.k8s.io/v1 servicecidrs.
     ServiceCidrs,
+    /// v1 pods.
+    Pods,
 }
 
 /// What the API server was asked to do.
@@ -263,6 +265,7 @@ impl Resource {
             Self::EndpointSlices => "endpointslices.discovery.k8s.io",
             Self::Nodes => "nodes",
             Self::ServiceCidrs => "servicecidrs.networking.k8s.io",
+            Self::Pods => "pods",
         }
     }
 }

@@ -120,12 +120,13 @@ impl Notice {
 impl From<&Issue> for Notice {
     fn from(issue: &Issue) -> Self {
         let about = match issue.kind {
-            // A ServiceCIDR matters to the node that drops what is free in it.
-            ObjectKind::Node | ObjectKind::ServiceCidr => About::Node,
+            // A ServiceCIDR matters to the node that drops what is free in it, a pod to its own.
+            ObjectKind::Node | ObjectKind::ServiceCidr | ObjectKind::Pod => About::Node,
             ObjectKind::Service => About::Service(issue.object.clone()),
             ObjectKind::EndpointSlice => About::Slice(issue.object.clone()),
         };
-        let on_node = matches!(issue.kind, ObjectKind::Node | ObjectKind::ServiceCidr);
+        let on_node =
+            matches!(issue.kind, ObjectKind::Node | ObjectKind::ServiceCidr | ObjectKind::Pod);
         let (reason, action, is_local) = match issue.problem {
             Problem::Taken { .. } => ("FrontendTaken", "Wait", false),
             Problem::HealthCheckPort { .. } => ("FailedToStartServiceHealthcheck", "Retry", true),

@@ -20,7 +20,7 @@ mod kube;
 mod manifests;
 mod status;
 
-use std::{path::PathBuf, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, str::FromStr, sync::Arc};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -53,6 +53,8 @@ pub struct Config {
     pub node_ports: NodePortAddresses,
     /// Which of its devices lead to clients outside.
     pub devices: UplinkChoice,
+    /// RuntimeClasses of pods whose sockets are left alone.
+    pub runtime_classes: BTreeSet<String>,
 }
 
 /// Where the objects are.
@@ -126,9 +128,11 @@ pub async fn start(config: Config, answers: AnswerSink) -> Result<Feed, Error> {
     let mut tasks = JoinSet::new();
     let interfaces = addresses::Watch::start()?;
     tasks.spawn(interfaces.run(messages.clone(), reporter.clone()));
+    let runtime_classes = config.runtime_classes;
     let maker = match config.origin {
         Origin::Manifests(directory) => {
-            let source = manifests::Manifests::open(&directory, node_name.clone())?;
+            let source =
+                manifests::Manifests::open(&directory, node_name.clone(), runtime_classes.clone())?;
             tasks.spawn(source.run(messages.clone(), reporter.clone()));
             None
         }
@@ -140,7 +144,8 @@ pub async fn start(config: Config, answers: AnswerSink) -> Result<Feed, Error> {
     let maker = maker.map(|maker| maker.with_answers(answers));
     let mut events = Events::default();
     if let Some(maker) = maker {
-        kube::start(|it| maker.client(it), &node_name, &messages, &reporter, &mut tasks)?;
+        let pods = (&node_name, &runtime_classes);
+        kube::start(|it| maker.client(it), pods, &messages, &reporter, &mut tasks)?;
         let (tell, queue) = Events::queue();
         let writer = kube::events::Writer::new(maker.silent_client()?, node_name);
         tasks.spawn(writer.run(queue));

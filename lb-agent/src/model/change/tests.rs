@@ -140,6 +140,7 @@ fn syn_02_the_first_list_touches_everything_and_a_relist_what_differs() {
         slices: Some(Vec::new()),
         node: Some(NodeObject::default()),
         service_cidrs: Some(Vec::new()),
+        pods: Some(Vec::new()),
         ..listing(&[("a", 1), ("b", 1), ("c", 1)])
     };
     assert_eq!(snapshot.apply(Change::Replace(Box::new(first))), Touched::All);
@@ -243,6 +244,7 @@ impl Cluster {
             slices: Some(there(&self.slices)),
             node: Some(self.node.clone()),
             service_cidrs: Some(Vec::new()),
+            pods: Some(Vec::new()),
         }
     }
 }

@@ -33,6 +33,11 @@ fn service_cidrs() -> Message {
     Message::Change(Change::Replace(Box::new(listing)))
 }
 
+fn pods() -> Message {
+    let listing = Listing { pods: Some(Vec::new()), ..Listing::default() };
+    Message::Change(Change::Replace(Box::new(listing)))
+}
+
 fn object(addresses: &[&str]) -> NodeObject {
     let addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
     NodeObject { node: Node { addresses, ..Node::named("n1") }, issues: Vec::new() }
@@ -61,8 +66,8 @@ fn passed(gate: &mut Gate, message: Message) -> Vec<Change> {
 
 #[test]
 fn syn_01_nothing_leaves_before_everything_is_known_in_any_order() {
-    let parts: [fn() -> Message; 5] =
-        [services, slices, service_cidrs, || node(&[]), || interfaces(&["192.0.2.1"])];
+    let parts: [fn() -> Message; 6] =
+        [services, slices, service_cidrs, pods, || node(&[]), || interfaces(&["192.0.2.1"])];
     for last in 0..parts.len() {
         let mut gate = gate();
         for part in (0..parts.len()).filter(|at| *at != last) {
@@ -82,7 +87,7 @@ fn syn_01_nothing_leaves_before_everything_is_known_in_any_order() {
 #[test]
 fn a_relist_of_one_kind_before_all_are_listed_follows_the_first() {
     let mut gate = gate();
-    for message in [services(), services(), slices(), service_cidrs(), node(&[])] {
+    for message in [services(), services(), slices(), service_cidrs(), pods(), node(&[])] {
         assert_eq!(passed(&mut gate, message), []);
     }
     let batch = passed(&mut gate, interfaces(&[]));
@@ -95,7 +100,7 @@ fn a_relist_of_one_kind_before_all_are_listed_follows_the_first() {
 #[test]
 fn np_12_node_addresses_follow_the_interfaces_and_the_node() {
     let mut gate = gate();
-    for message in [services(), slices(), service_cidrs(), node(&["192.0.2.1"])] {
+    for message in [services(), slices(), service_cidrs(), pods(), node(&["192.0.2.1"])] {
         passed(&mut gate, message);
     }
     let addresses = |batch: Vec<Change>| match batch.into_iter().next_back() {
@@ -118,7 +123,7 @@ async fn changes_are_gathered_while_the_receiver_is_busy() {
     let (reporter, status) = Reporter::new();
     let gathering = Batcher::new(NodePortAddresses::default(), UplinkChoice::Found, reporter);
     let running = tokio::spawn(gathering.run(inbox, changes));
-    for message in [services(), slices(), service_cidrs(), node(&[]), interfaces(&[])] {
+    for message in [services(), slices(), service_cidrs(), pods(), node(&[]), interfaces(&[])] {
         sender.send(message).await.unwrap();
     }
     let first = tokio::time::timeout(BOUND, receiver.recv()).await.unwrap().unwrap();

@@ -36,6 +36,7 @@ pub(crate) fn gone(change: &Change) -> Option<Change> {
         Change::Service(object) => Some(Change::Service(Object::gone(object.name.clone()))),
         Change::Slice(object) => Some(Change::Slice(Object::gone(object.name.clone()))),
         Change::ServiceCidr(object) => Some(Change::ServiceCidr(Object::gone(object.name.clone()))),
+        Change::Pod(object) => Some(Change::Pod(Object::gone(object.name.clone()))),
         Change::Node(_) | Change::NodeAddresses(_) | Change::Uplinks(_) | Change::Replace(_) => {
             None
         }

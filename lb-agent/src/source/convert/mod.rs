@@ -2,7 +2,7 @@
 //! Kubernetes objects become model values; nothing else reads their fields.
 //!
 //! ```text
-//! k8s_openapi::Service | EndpointSlice | Node | ServiceCIDR ─► model::Object + Issues
+//! k8s_openapi::Service | EndpointSlice | Node | ServiceCIDR, Pod ─► model::Object + Issues
 //! ```
 //!
 //! Total: any object gives a result. What cannot be used is left out and becomes an Issue;
@@ -13,6 +13,7 @@ mod defaults;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod node;
+mod pod;
 mod service;
 mod service_cidr;
 mod slice;
@@ -26,6 +27,7 @@ use crate::model::{
 
 pub use defaults::{default_service, default_slice};
 pub use node::node;
+pub use pod::{Pod, SOCKETS_LABEL, pod};
 pub use service::service;
 pub use service_cidr::service_cidr;
 pub use slice::slice;

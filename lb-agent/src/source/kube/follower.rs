@@ -37,9 +37,11 @@ pub(super) trait Follower<K>: Send {
     }
 }
 
+type Convert<K, T> = Box<dyn Fn(&K) -> Object<T> + Send + Sync>;
+
 /// Follows objects of which there may be any number.
 pub(super) struct Objects<K, T> {
-    convert: fn(&K) -> Object<T>,
+    convert: Convert<K, T>,
     change: fn(Object<T>) -> Change,
     listing: fn(Vec<Object<T>>) -> Listing,
     /// What was listed so far.
@@ -52,10 +54,11 @@ pub(super) struct Objects<K, T> {
 
 impl<K, T> Objects<K, T> {
     pub(super) fn new(
-        convert: fn(&K) -> Object<T>,
+        convert: impl Fn(&K) -> Object<T> + Send + Sync + 'static,
         change: fn(Object<T>) -> Change,
         listing: fn(Vec<Object<T>>) -> Listing,
     ) -> Self {
+        let convert = Box::new(convert);
         Self { convert, change, listing, listed: Vec::new(), lost: None, said: false }
     }
 

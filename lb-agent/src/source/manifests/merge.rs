@@ -16,14 +16,17 @@ use crate::{
         ObjectName,
         change::{Change, Listing, NodeObject, Object},
         node::Node,
+        pod::Pod,
     },
-    source::error::ManifestProblem,
+    source::{convert, error::ManifestProblem},
 };
 
 /// The objects of a directory.
 #[derive(Debug)]
 pub(super) struct Merged {
     node_name: Arc<str>,
+    /// Of pods that are marked by it.
+    runtime_classes: BTreeSet<String>,
     files: BTreeMap<Arc<Path>, Held>,
     /// Who has an object of this name: in the order of the files' names, then of the lines.
     /// The first counts, so that it does not matter which file was written last.
@@ -61,12 +64,14 @@ enum Kind {
     Slice,
     Node,
     ServiceCidr,
+    Pod,
 }
 
 impl Merged {
-    pub(super) fn new(node_name: Arc<str>) -> Self {
+    pub(super) fn new(node_name: Arc<str>, runtime_classes: BTreeSet<String>) -> Self {
         Self {
             node_name,
+            runtime_classes,
             files: BTreeMap::new(),
             claims: BTreeMap::new(),
             contested: BTreeSet::new(),
@@ -126,19 +131,21 @@ impl Merged {
 
     /// Everything, as a source's first word.
     pub(super) fn listing(&self) -> Listing {
-        let (mut services, mut slices, mut cidrs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut services, mut slices, mut cidrs, mut pods) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for claim in self.claims.values().filter_map(|claims| claims.first()) {
             match &claim.object {
                 Manifest::Service(object) => services.push(Object::clone(object)),
                 Manifest::Slice(object) => slices.push(Object::clone(object)),
                 Manifest::ServiceCidr(object) => cidrs.push(Object::clone(object)),
+                Manifest::Pod(object) => pods.push(self.pod(object)),
                 Manifest::Node(_) => {}
             }
         }
         let own = self.winner(&(Kind::Node, ObjectName::new("", self.node_name.clone())));
         let node = Some(self.this_node(own));
-        let service_cidrs = Some(cidrs);
-        Listing { services: Some(services), slices: Some(slices), node, service_cidrs }
+        let (service_cidrs, pods) = (Some(cidrs), Some(pods));
+        Listing { services: Some(services), slices: Some(slices), node, service_cidrs, pods }
     }
 
     /// What is ignored, by file and line.
@@ -177,6 +184,8 @@ impl Merged {
             (_, Some(Manifest::ServiceCidr(object))) => {
                 Some(Change::ServiceCidr(Object::clone(object)))
             }
+            (_, Some(Manifest::Pod(object))) => Some(Change::Pod(self.pod(object))),
+            (Kind::Pod, _) => Some(Change::Pod(Object::gone(name))),
             (Kind::ServiceCidr, _) => Some(Change::ServiceCidr(Object::gone(name))),
             (Kind::Service, _) => Some(Change::Service(Object::gone(name))),
             (Kind::Slice, _) => Some(Change::Slice(Object::gone(name))),
@@ -184,6 +193,11 @@ impl Merged {
                 (name.name == self.node_name).then(|| Change::Node(self.this_node(now)))
             }
         }
+    }
+
+    /// What a pod is to this node.
+    fn pod(&self, object: &convert::Pod) -> Object<Pod> {
+        convert::pod(object, &self.node_name, &self.runtime_classes)
     }
 
     /// This node, which has a name also where no file has it.
@@ -203,6 +217,7 @@ impl Kind {
             Self::Slice => "EndpointSlice",
             Self::Node => "Node",
             Self::ServiceCidr => "ServiceCIDR",
+            Self::Pod => "Pod",
         }
     }
 }
@@ -212,6 +227,7 @@ fn key_of(object: &Manifest) -> Key {
         Manifest::Service(object) => (Kind::Service, object.name.clone()),
         Manifest::Slice(object) => (Kind::Slice, object.name.clone()),
         Manifest::ServiceCidr(object) => (Kind::ServiceCidr, object.name.clone()),
+        Manifest::Pod(object) => (Kind::Pod, object.name()),
         Manifest::Node(object) => (Kind::Node, ObjectName::new("", object.node.name.clone())),
     }
 }

@@ -13,7 +13,7 @@ mod merge;
 mod parse;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -58,7 +58,7 @@ pub type Line = (u64, ManifestProblem);
 /// # Errors
 /// The line and what is wrong there, if nothing of the text can be used.
 pub fn read(text: &str, node_name: &str) -> Result<([Change; 2], Vec<Line>), Line> {
-    let mut merged = Merged::new(node_name.into());
+    let mut merged = Merged::new(node_name.into(), BTreeSet::new());
     merged.put(Path::new("manifest"), parse(text)?);
     let problems = merged.problems().into_iter().map(|(_, line, problem)| (line, problem));
     let listing = merged.listing();
@@ -76,9 +76,17 @@ impl Manifests {
     /// # Errors
     /// [`Error::ManifestsDirectory`] if it cannot be read, [`Error::Inotify`] if it cannot be
     /// followed.
-    pub(super) fn open(path: &Path, node_name: Arc<str>) -> Result<Self, Error> {
+    pub(super) fn open(
+        path: &Path,
+        node_name: Arc<str>,
+        runtime_classes: BTreeSet<String>,
+    ) -> Result<Self, Error> {
         let directory = Directory::open(path)?;
-        Ok(Self { directory, merged: Merged::new(node_name), bad: BTreeMap::new() })
+        Ok(Self {
+            directory,
+            merged: Merged::new(node_name, runtime_classes),
+            bad: BTreeMap::new(),
+        })
     }
 
     /// Sends the directory's objects, then each change, until the receiver ends.

@@ -18,7 +18,7 @@ use crate::{
         service::Service,
     },
     source::{
-        convert::{default_service, default_slice, node, service, service_cidr, slice},
+        convert::{Pod, default_service, default_slice, node, service, service_cidr, slice},
         error::ManifestProblem,
     },
 };
@@ -46,6 +46,8 @@ pub(super) enum Manifest {
     Slice(Arc<Object<EndpointSlice>>),
     Node(Arc<NodeObject>),
     ServiceCidr(Arc<Object<Vec<IpNet>>>),
+    /// Which pods count is not for a file to say.
+    Pod(Arc<Pod>),
 }
 
 /// One document, or one item of a list.
@@ -88,6 +90,7 @@ impl Content {
             ("v1", "List") => None,
             ("v1", "ServiceList") => Some("Service"),
             ("v1", "NodeList") => Some("Node"),
+            ("v1", "PodList") => Some("Pod"),
             ("discovery.k8s.io/v1", "EndpointSliceList") => Some("EndpointSlice"),
             ("networking.k8s.io/v1", "ServiceCIDRList") => Some("ServiceCIDR"),
             _ => return self.object(line, &api_version, &kind, Value::Object(rest)),
@@ -132,6 +135,7 @@ impl Content {
                 let object: networking::ServiceCIDR = typed(line, value)?;
                 Manifest::ServiceCidr(Arc::new(service_cidr(&object)))
             }
+            ("v1", "Pod") => Manifest::Pod(Arc::new(typed::<Pod>(line, value)?)),
             ("v1", "Node") => Manifest::Node(Arc::new(node(&typed::<core::Node>(line, value)?))),
             _ => {
                 let (kind, api_version) = (kind.to_owned(), api_version.to_owned());
@@ -155,6 +159,7 @@ impl Manifest {
             Self::Slice(object) => object.name.name.is_empty(),
             Self::Node(object) => object.node.name.is_empty(),
             Self::ServiceCidr(object) => object.name.name.is_empty(),
+            Self::Pod(object) => object.name().name.is_empty(),
         }
     }
 }

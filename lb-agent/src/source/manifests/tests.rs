@@ -33,7 +33,7 @@ impl Running {
         let (sender, messages) = mpsc::channel(100);
         let (reporter, status) = Reporter::new();
         let mut tasks = JoinSet::new();
-        let source = Manifests::open(&path, "n1".into()).unwrap();
+        let source = Manifests::open(&path, "n1".into(), BTreeSet::new()).unwrap();
         tasks.spawn(source.run(sender, reporter));
         let snapshot = Snapshot::default();
         let mut running = Self { directory, messages, status, snapshot, _tasks: tasks };
@@ -170,10 +170,10 @@ async fn of_two_files_with_one_object_the_first_by_name_counts() {
 #[tokio::test]
 async fn other_kinds_are_told_with_their_line_and_the_rest_served() {
     let text =
-        format!("{}---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\n", service("a", 1));
+        format!("{}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: p}}\n", service("a", 1));
     let mut running = Running::start(&[("a.yaml", &text)]).await;
     running.until(&["a"]).await;
-    running.until_told(&["a.yaml:6: kind \"Pod\" of \"v1\" is not read here"]).await;
+    running.until_told(&["a.yaml:6: kind \"Secret\" of \"v1\" is not read here"]).await;
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn a_symbolic_link_that_is_pointed_elsewhere_is_followed() {
     symlink("v1", &link).unwrap();
     let (sender, mut messages) = mpsc::channel(100);
     let mut tasks = JoinSet::new();
-    let source = Manifests::open(&link, "n1".into()).unwrap();
+    let source = Manifests::open(&link, "n1".into(), BTreeSet::new()).unwrap();
     tasks.spawn(source.run(sender, Reporter::new().0));
     let mut snapshot = Snapshot::default();
     for (target, expected) in [("v2", "10.96.0.1"), ("v1", "10.96.0.2"), ("v2", "10.96.0.1")] {
@@ -237,7 +237,9 @@ async fn a_symbolic_link_that_is_pointed_elsewhere_is_followed() {
 
 #[test]
 fn a_directory_that_is_missing_at_the_start_is_an_error_that_names_it_and_its_flag() {
-    let error = Manifests::open(Path::new("/nonexistent/manifests"), "n1".into()).err().unwrap();
+    let error = Manifests::open(Path::new("/nonexistent/manifests"), "n1".into(), BTreeSet::new())
+        .err()
+        .unwrap();
     let told = error.chain();
     assert!(told.contains("/nonexistent/manifests") && told.contains("--manifests"), "{told}");
 }

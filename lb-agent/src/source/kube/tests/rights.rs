@@ -26,7 +26,7 @@ async fn cfg_08_the_role_of_the_deployment_has_the_rights_that_are_used_and_no_o
 
 /// What is listed and watched: the resources in the paths of the first requests.
 async fn watched() -> Rights {
-    let requests = first_requests().await;
+    let requests = first_requests(&BTreeSet::new()).await;
     requests.iter().map(|uri| (resource_of(uri.path()), BTreeSet::new())).collect()
 }
 

@@ -44,7 +44,7 @@ proptest! {
     /// Whatever happened to the files before, what they hold now decides alone.
     #[test]
     fn changes_of_files_equal_a_first_look_at_them(steps in proptest::collection::vec(step(), 0..12)) {
-        let mut merged = Merged::new("n1".into());
+        let mut merged = Merged::new("n1".into(), BTreeSet::new());
         let mut snapshot = snapshot_of(merged.listing());
         let mut files = BTreeMap::new();
         for (at, objects) in steps {
@@ -59,7 +59,7 @@ proptest! {
             for change in merged.take_changes() {
                 prop_assert!(!snapshot.apply(change).is_empty());
             }
-            let mut first = Merged::new("n1".into());
+            let mut first = Merged::new("n1".into(), BTreeSet::new());
             for (path, objects) in files.iter().rev() {
                 first.put(path, parse(&text(objects)).unwrap());
             }

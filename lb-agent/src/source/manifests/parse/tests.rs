@@ -17,6 +17,7 @@ fn names(content: &Content) -> Vec<(u64, String)> {
         Manifest::Slice(object) => object.name.to_string(),
         Manifest::Node(object) => object.node.name.to_string(),
         Manifest::ServiceCidr(object) => object.name.to_string(),
+        Manifest::Pod(object) => object.name().to_string(),
     };
     content.objects.iter().map(|it| (it.line, name(&it.object))).collect()
 }
