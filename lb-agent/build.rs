@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Builds the kernel programs (`lb-ebpf`) and leaves the object where `datapath::load`
-//! embeds it: `$OUT_DIR/lb-ebpf`.
+//! Builds the kernel programs (`lb-ebpf`) and leaves their objects where `datapath` embeds
+//! them: `$OUT_DIR/lb-ebpf`, and `$OUT_DIR/collect` for the collector of flows.
 //!
 //! They need `core` for `bpfel-unknown-none`, which comes as source only. A rustup nightly
 //! with rust-src will do; so will a distribution's rustc with its source package, told to
@@ -65,12 +65,15 @@ fn build() -> Result<(), String> {
             output.status
         ));
     }
-    let object = target_dir.join(TARGET).join("release/lb-ebpf");
-    // Moved, not written in place: a copy of the target directory may share the file.
-    let (beside, embedded) = (out.join("lb-ebpf.new"), out.join("lb-ebpf"));
-    fs::copy(&object, &beside)
-        .and_then(|_| fs::rename(&beside, &embedded))
-        .map_err(|error| format!("{}: {error}", object.display()))
+    for name in ["lb-ebpf", "collect"] {
+        let object = target_dir.join(TARGET).join("release").join(name);
+        // Moved, not written in place: a copy of the target directory may share the file.
+        let (beside, embedded) = (out.join(format!("{name}.new")), out.join(name));
+        fs::copy(&object, &beside)
+            .and_then(|_| fs::rename(&beside, &embedded))
+            .map_err(|error| format!("{}: {error}", object.display()))?;
+    }
+    Ok(())
 }
 
 /// rustup's nightly if it has the sources, else the distribution's compiler.

@@ -25,6 +25,9 @@ pub struct Config {
     pub rules: Rules,
     /// Sizes beyond which maps do not grow.
     pub limits: Capacities,
+    /// How many flows of clients outside there is to be room for; `None`: as the node's memory
+    /// has it.
+    pub max_flows: Option<u32>,
     /// Where the servers listen.
     pub binds: Binds,
     /// How long a change may wait for the maps before health fails (HLZ-03).

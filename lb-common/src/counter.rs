@@ -117,6 +117,8 @@ counters! {
     AnsweredUnreachable = "answered_unreachable",
     /// A client should have been told, and could not be: the packet was dropped.
     AnswerFailed = "answer_failed",
+    /// A flow of a client outside began.
+    FlowBegun = "flow_begun",
     /// The agent took a UDP socket's peer away: it had gone, or was a frontend that was never translated.
     Destroyed = "destroyed",
 }

@@ -16,12 +16,16 @@
 use bitflags::bitflags;
 use bytemuck::{Pod, Zeroable};
 
+mod visit;
+
 use crate::{
     addr::Addr,
     be::Be16,
     key::{hash_words, mix},
     protocol::Protocol,
 };
+
+pub use self::visit::{Pass, Visit, visit};
 
 /// Key of FLOWS, 40 bytes: the tuple of a packet as it arrives. The same in both families.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Pod, Zeroable)]
@@ -320,6 +324,27 @@ impl Phase {
             // nf_conntrack_tcp_timeout_close_wait as kube-proxy sets it (CT-10).
             Self::HalfClosed => 3_600,
             Self::Closed => 10,
+        }
+    }
+
+    /// The same in a table that is filling, where phases that lead to something else get no
+    /// more than `passing_secs`. Connections that are open, and datagrams that are answered,
+    /// keep theirs: none of them ever makes room for a new flow.
+    #[inline(always)]
+    pub const fn timeout_secs_within(self, passing_secs: u32) -> u32 {
+        let timeout_secs = self.timeout_secs();
+        if self.is_passing() && timeout_secs > passing_secs { passing_secs } else { timeout_secs }
+    }
+
+    /// Whether the flow has not begun in earnest, or is over but for stragglers: what the
+    /// kernel's conntrack gives up early (`tcp_can_early_drop`, and what is not ASSURED).
+    #[inline(always)]
+    pub const fn is_passing(self) -> bool {
+        match self {
+            Self::Unreplied | Self::SynSent | Self::SynReceived | Self::TimeWait | Self::Closed => {
+                true
+            }
+            Self::Replied | Self::Established | Self::HalfClosed => false,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     backend::{Backend, BackendLoad, Life},
     be::{Be16, Be32},
     config::{Config, PortRange},
-    flow::{FlowEntry, FlowKey},
+    flow::{FlowEntry, FlowKey, Pass, Visit},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::NodePort,
     name::ServiceName,
@@ -72,6 +72,8 @@ layout! {
         to: 0, last_seen_ns: 40, backend: 48, generation: 52, service_id: 56, flags: 60, seen: 61,
         tag: 62,
     };
+    Pass: 16, 8, { now_ns: 0, passing_secs: 8 };
+    Visit: 2, 1, { left_secs: 1 };
     Config: 8256, 8, {
         bypassed_namespaces: 0, node_ports: 8, local_ports: 16, snat4: 24, snat6: 40, nets: 64,
     };

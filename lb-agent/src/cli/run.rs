@@ -61,6 +61,11 @@ pub(super) struct Args {
     /// beyond waits for room. Larger maps that are pinned stay
     #[arg(long, value_name = "NAME=N,..", value_delimiter = ',')]
     max_entries: Vec<Limit>,
+    /// Have room for so many flows of clients outside, rounded up to a power of two; each takes
+    /// 416 bytes when it is there, and 32 if not [default: one for each 16 KiB of memory, or
+    /// kube-proxy's conntrack.maxPerCore and min if that is more; a million at most]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_flows: Option<u32>,
     /// Remove every trace of an earlier agent and end, as `unload` does
     #[arg(long)]
     cleanup: bool,
@@ -120,6 +125,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
         },
         rules,
         limits: Limit::apply(&args.max_entries),
+        max_flows: args.max_flows,
         binds: effective.binds,
         stale_after: effective.sync_period.saturating_mul(2),
         configz,

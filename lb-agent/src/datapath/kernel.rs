@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's maps as a [`Datapath`].
 
-use std::{error::Error as _, fs, io, iter, path::Path, sync::Arc};
+use std::{error::Error as _, fmt, fs, io, iter, path::Path, sync::Arc};
 
-use aya::maps::{MapError, PerCpuValues};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
     addr::Addr,
     config::{Config, PortRange},
@@ -39,6 +39,34 @@ pub struct Kernel {
     limits: Capacities,
     /// Whether the programs run.
     attached: bool,
+}
+
+/// COUNTERS alone, for who looks at a few of them again and again.
+pub struct Tally(PerCpuArray<MapData, u64>);
+
+impl Tally {
+    /// Opens the map that is pinned there.
+    ///
+    /// # Errors
+    /// The kernel's, and for what is another map.
+    pub fn open(pin: &Path) -> Result<Self, MapError> {
+        Ok(Self(Map::from_map_data(MapData::from_pin(pin)?)?.try_into()?))
+    }
+
+    /// A counter's sum over the CPUs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn read(&self, counter: Counter) -> io::Result<u64> {
+        let values = self.0.get(&counter.index(), 0).map_err(io::Error::other)?;
+        Ok(values.iter().sum())
+    }
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tally").finish_non_exhaustive()
+    }
 }
 
 impl Kernel {

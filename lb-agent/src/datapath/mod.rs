@@ -6,6 +6,7 @@
 
 pub mod arrays;
 pub mod cgroup;
+pub mod collector;
 pub mod diag;
 pub mod fake;
 pub mod hashes;

@@ -156,6 +156,22 @@ pub enum Problem {
         /// What to do.
         remedy: Remedy,
     },
+    /// FLOWS is filling.
+    #[error(
+        "more than three quarters of the room for {flows} flows of clients outside is taken; raise --max-flows, or see who opens them: lb-agent show flows --totals"
+    )]
+    FlowsTight {
+        /// How many flows there is room for.
+        flows: u64,
+    },
+    /// FLOWS is full.
+    #[error(
+        "no room for more than {flows} flows of clients outside: new ones were dropped in the last seconds, those that are open go on; raise --max-flows, or see who opens them: lb-agent show flows --totals"
+    )]
+    FlowsFull {
+        /// How many flows there is room for.
+        flows: u64,
+    },
     /// The maps did not take it, or something that it needs.
     #[error("could not be written: {reason}; tried again until it can")]
     Unwritten {

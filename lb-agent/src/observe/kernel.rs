@@ -7,7 +7,10 @@ use lb_common::maps;
 use tokio::sync::watch;
 
 use super::metrics::{Fill, Kernel};
-use crate::datapath::{kernel, load::open_pinned, maps::Maps};
+use crate::{
+    datapath::{kernel, load::open_pinned, maps::Maps},
+    flows::Fullness,
+};
 
 /// The maps below a bpf-root, and what the reconcile loop knows of their use.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub struct Pinned {
     pub bpf_root: PathBuf,
     /// Use of the maps that the agent writes.
     pub fills: watch::Receiver<Vec<Fill>>,
+    /// What the collector of flows knows: nobody counts a million flows for a scrape.
+    pub flows: watch::Receiver<Fullness>,
 }
 
 impl Pinned {
@@ -40,14 +45,7 @@ impl Kernel for Pinned {
         };
         let over = open.sockets_over.dump().map(|elements| elements.len());
         let pins = open.affinity.dump().map(|elements| elements.len());
-        let mut halves = 0;
-        let counted = open.flows.read_all(|keys, _| {
-            halves += keys.len();
-            Ok(())
-        });
-        let flows = counted.map(|()| halves);
-        let used = [(maps::SOCKETS_OVER, over), (maps::AFFINITY, pins), (maps::FLOWS, flows)];
-        for (map, used) in used {
+        for (map, used) in [(maps::SOCKETS_OVER, over), (maps::AFFINITY, pins)] {
             let capacity = open.capacity(map);
             fills.extend(used.ok().map(|used| Fill {
                 map,
@@ -56,6 +54,12 @@ impl Kernel for Pinned {
                 waiting: 0,
             }));
         }
+        let Fullness { used, capacity, .. } = *self.flows.borrow();
+        fills.push(Fill { map: maps::FLOWS, used, capacity, waiting: 0 });
         fills
+    }
+
+    fn flows(&self) -> Vec<(&'static str, u64)> {
+        self.flows.borrow().phases.clone()
     }
 }

@@ -70,6 +70,8 @@ pub trait Kernel: fmt::Debug + Send + Sync + 'static {
     fn counters(&self) -> Vec<u64>;
     /// Each map's name, used entries and capacity.
     fn fills(&self) -> Vec<Fill>;
+    /// Flows of clients outside, by phase; empty if they were never counted.
+    fn flows(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// How full a map is.
@@ -188,6 +190,7 @@ impl Collector for KernelCollector {
             let labels = [("reason", counter.name())];
             ConstCounter::new(value).encode(decisions.encode_family(&labels)?)?;
         }
+        encode_flows(&mut encoder, &kernel.flows())?;
         let fills = kernel.fills();
         let values: [Measure; 3] = [
             ("map_entries", "Entries in use, by map", |fill| fill.used),
@@ -205,6 +208,17 @@ impl Collector for KernelCollector {
         }
         Ok(())
     }
+}
+
+fn encode_flows(encoder: &mut DescriptorEncoder<'_>, flows: &[(&str, u64)]) -> fmt::Result {
+    let gauge = ConstGauge::new(0_i64);
+    let help = "Flows of clients outside, by phase, when they were last counted";
+    let mut family = encoder.encode_descriptor("flows", help, None, gauge.metric_type())?;
+    for (phase, count) in flows {
+        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        ConstGauge::new(count).encode(family.encode_family(&[("phase", *phase)])?)?;
+    }
+    Ok(())
 }
 
 fn page(registry: &Registry) -> String {
@@ -245,6 +259,9 @@ pub(crate) fn empty() -> Arc<Metrics> {
             Vec::new()
         }
         fn fills(&self) -> Vec<Fill> {
+            Vec::new()
+        }
+        fn flows(&self) -> Vec<(&'static str, u64)> {
             Vec::new()
         }
     }

@@ -41,6 +41,8 @@ pub struct Reports {
     pub health_checks: watch::Sender<HealthChecks>,
     /// What others than the loop cannot do now.
     pub found: watch::Receiver<Vec<Issue>>,
+    /// What there is to say of FLOWS.
+    pub flows: watch::Receiver<Vec<Issue>>,
     /// The ports that the kernel gives to programs.
     pub local_ports: watch::Receiver<LocalPorts>,
     /// What somebody wants to know of the cluster.
@@ -187,6 +189,7 @@ impl Loop {
             () = at(self.retire) => Wake::Retire,
             () = at(self.report) => Wake::Report,
             () = changed(&mut self.reports.found) => Wake::Report,
+            () = changed(&mut self.reports.flows) => Wake::Report,
             () = changed(&mut self.reports.local_ports) => Wake::Report,
             Some(question) = self.reports.questions.recv() => Wake::Question(question),
             () = at(Some(self.resync)) => Wake::Resync,
@@ -411,6 +414,7 @@ impl Loop {
         }
         self.reports.backlog.set_stranded(reconciler.stranded());
         let found = self.reports.found.borrow_and_update().clone();
+        let found = found.into_iter().chain(self.reports.flows.borrow_and_update().clone());
         let issues = reconciler.issues().into_iter().chain(found).chain(self.given.clone());
         let issues: BTreeSet<_> = issues.collect();
         self.reports.metrics.issues.set(i64::try_from(issues.len()).unwrap_or(i64::MAX));

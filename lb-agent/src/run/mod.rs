@@ -39,7 +39,11 @@ use crate::{
         load::{LoadError, Options},
         selftest, syscall,
     },
-    flows,
+    flows::{
+        self, Fullness,
+        size::{Node, entries},
+    },
+    model::ObjectName,
     observe::{
         backlog::Backlog,
         health::{Health, Pulse},
@@ -159,7 +163,8 @@ async fn report(
     let bpf_root = &config.bpf_root;
     let (pulse, pulses) = watch::channel(Pulse::default());
     let (fills, filled) = watch::channel(Vec::new());
-    let pinned = Pinned { bpf_root: bpf_root.clone(), fills: filled };
+    let (fullness, known) = watch::channel(Fullness::default());
+    let pinned = Pinned { bpf_root: bpf_root.clone(), fills: filled, flows: known };
     let page = Metrics::new(Box::new(pinned), client, feed.status.clone());
     let (health_checks, checks) = watch::channel(HealthChecks::default());
     let (finder, found) = watch::channel(Vec::new());
@@ -180,7 +185,10 @@ async fn report(
         events: feed.events.clone(),
     };
     let servers = servers::start(config.binds, sources, stop).await?;
-    tokio::spawn(flows::run(bpf_root.clone(), stop.clone()));
+    let (teller, flows) = watch::channel(Vec::new());
+    let sinks = flows::Sinks { fullness, issues: teller };
+    let node = ObjectName::new("", config.source.node_name.clone());
+    tokio::spawn(flows::run(bpf_root.clone(), node, sinks, stop.clone()));
     let sweeper = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone());
     let reports = Reports {
         pulse,
@@ -189,6 +197,7 @@ async fn report(
         fills,
         health_checks,
         found,
+        flows,
         local_ports,
         questions,
         issues: issue_sink(bpf_root.clone(), announcer),
@@ -205,7 +214,13 @@ fn open(config: &Config, cgroup_root: &Path) -> Result<Kernel, LoadError> {
         allow_foreign: config.allow.foreign_programs,
         limits: config.limits,
     };
-    Kernel::open(&options, &Capacities::MINIMUM)
+    let of_node = || Node::here(tuning::conntrack_max(&config.tuning.conntrack)).flows();
+    let flows = config.max_flows.map_or_else(of_node, u64::from);
+    let kernel =
+        Kernel::open(&options, &Capacities { flows: entries(flows), ..Capacities::MINIMUM })?;
+    let room = kernel.sizes().flows / 2;
+    tracing::info!(flows = room, "room for flows of clients outside");
+    Ok(kernel)
 }
 
 /// Names what the process could not do.

@@ -31,15 +31,19 @@ struct Roots<'a> {
 
 /// Sets what is asked for, where the node has conntrack.
 pub(super) fn tune(conntrack: &Conntrack) {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let roots = Roots { netfilter: Path::new(NETFILTER), hashsize: Path::new(HASHSIZE) };
     if !roots.netfilter.join("nf_conntrack_max").exists() {
         tracing::info!("this node has no conntrack: its sysctls are left alone");
         return;
     }
-    for (path, error) in roots.apply(conntrack, cpus as u64) {
+    for (path, error) in roots.apply(conntrack, cpus()) {
         tracing::warn!(path = %path.display(), %error, "a sysctl cannot be set");
     }
+}
+
+/// What conntrack's table is to hold, 0 for what it does (CT-10).
+pub(super) fn conntrack_max(conntrack: &Conntrack) -> u64 {
+    max(conntrack, cpus()).unsigned_abs()
 }
 
 /// Sets how ready the kernel is to kill this process when memory is short.
@@ -85,6 +89,10 @@ impl Roots<'_> {
         let wanted = values.into_iter().filter(|(_, value)| *value > 0);
         wanted.map(|(name, value)| Write { path: self.netfilter.join(name), value }).collect()
     }
+}
+
+fn cpus() -> u64 {
+    std::thread::available_parallelism().map_or(1, usize::from) as u64
 }
 
 /// CT-10: so much for each processor, a million at most; at least `min`, unless it is capped.

@@ -149,6 +149,7 @@ fn open(packet: &Packet, config: Live<Config>) -> i32 {
             Occupied::Map => Counter::DroppedFlowsFull,
         });
     }
+    maps::count(Counter::FlowBegun);
     match maps::put_down(entry.to) {
         Some(()) if entry.flags == 0 => TO_BACKEND,
         Some(()) => TO_STACK,

@@ -127,6 +127,7 @@ pub(crate) const UNSAFE: &[&str] = &[
     "lb-ebpf/src/sock/address.rs",
     "lb-ebpf/src/kernel.rs",
     "lb-ebpf/src/maps.rs",
+    "lb-ebpf/src/collect/main.rs",
     "lb-agent/src/datapath/wire.rs",
     "lb-agent/src/datapath/arrays.rs",
     "lb-agent/src/datapath/syscall.rs",

@@ -285,15 +285,22 @@ pub fn open_pinned(bpf_root: &Path) -> Result<Maps, LoadError> {
     })
 }
 
+/// Where FLOWS is pinned.
+pub fn flows_pin(bpf_root: &Path) -> PathBuf {
+    Pins::new(bpf_root).map(Stage::Live, maps::FLOWS)
+}
+
+/// Where COUNTERS is pinned.
+pub fn counters_pin(bpf_root: &Path) -> PathBuf {
+    Pins::new(bpf_root).map(Stage::Live, maps::COUNTERS)
+}
+
 /// Opens the pinned FLOWS alone.
 pub fn open_flows(bpf_root: &Path) -> Result<Hash<FlowKey, FlowEntry>, LoadError> {
     let map = maps::FLOWS;
-    let pin = Pins::new(bpf_root).map(Stage::Live, map);
-    aya::maps::MapData::from_pin(pin).and_then(Hash::new).map_err(|source| LoadError::Map {
-        operation: "open",
-        map,
-        source,
-    })
+    aya::maps::MapData::from_pin(flows_pin(bpf_root))
+        .and_then(Hash::new)
+        .map_err(|source| LoadError::Map { operation: "open", map, source })
 }
 
 /// Whether maps of this layout are pinned below a bpf-root. A start that failed leaves none.

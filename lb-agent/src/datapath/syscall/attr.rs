@@ -71,6 +71,28 @@ pub(super) struct LinkCreateDevice {
     pub(super) expected_revision: u64,
 }
 
+/// BPF_LINK_CREATE of an iterator's link.
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct LinkCreateIterator {
+    pub(super) prog_fd: u32,
+    pub(super) target_fd: u32,
+    pub(super) attach_type: u32,
+    pub(super) flags: u32,
+    /// Address of `union bpf_iter_link_info`, of which a map's descriptor is all.
+    pub(super) iter_info: u64,
+    pub(super) iter_info_len: u32,
+    pub(super) _pad: u32,
+}
+
+/// BPF_ITER_CREATE.
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct IteratorCreate {
+    pub(super) link_fd: u32,
+    pub(super) flags: u32,
+}
+
 /// BPF_LINK_UPDATE.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]

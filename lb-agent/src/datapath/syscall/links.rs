@@ -2,6 +2,7 @@
 //! Links: what attaches programs to cgroups and network devices, and what is attached there.
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
 };
@@ -88,6 +89,26 @@ pub fn link_create_device(
     bpf_fd(BPF_LINK_CREATE, &mut attr)
 }
 
+/// Makes a program an iterator over a map's elements. Linux 5.9.
+pub fn link_create_iterator(program: impl AsFd, map: impl AsFd) -> io::Result<OwnedFd> {
+    let map_fd = number(map.as_fd());
+    let mut attr = attr::LinkCreateIterator {
+        prog_fd: number(program.as_fd()),
+        attach_type: BPF_TRACE_ITER,
+        iter_info: address(&raw const map_fd),
+        iter_info_len: length(size_of_val(&map_fd)),
+        ..attr::LinkCreateIterator::zeroed()
+    };
+    bpf_fd(BPF_LINK_CREATE, &mut attr)
+}
+
+/// Starts an iterator anew: reading from it runs its program for one element after the other,
+/// and gives what that writes. Linux 5.8.
+pub fn iterate(link: impl AsFd) -> io::Result<File> {
+    let mut attr = attr::IteratorCreate { link_fd: number(link.as_fd()), flags: 0 };
+    bpf_fd(BPF_ITER_CREATE, &mut attr).map(File::from)
+}
+
 /// Puts another program in a link's place: no moment passes without one.
 /// `ENOLINK`: the cgroup is gone.
 pub fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
@@ -170,7 +191,9 @@ pub const BPF_F_ALLOW_MULTI: u32 = 2;
 const BPF_PROG_QUERY: u32 = 16;
 const BPF_LINK_CREATE: u32 = 28;
 const BPF_LINK_UPDATE: u32 = 29;
+const BPF_ITER_CREATE: u32 = 33;
 const BPF_LINK_DETACH: u32 = 34;
+const BPF_TRACE_ITER: u32 = 28;
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 const BPF_F_BEFORE: u32 = 1 << 3;

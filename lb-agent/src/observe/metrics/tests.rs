@@ -19,6 +19,10 @@ impl Kernel for Fixed {
     fn fills(&self) -> Vec<Fill> {
         vec![Fill { map: "SERVICES", used: 3, capacity: 16384, waiting: 5 }]
     }
+
+    fn flows(&self) -> Vec<(&'static str, u64)> {
+        vec![("established", 3), ("syn-sent", 0)]
+    }
 }
 
 fn fixed(client: &ClientMetrics, source: Status) -> Arc<Metrics> {

@@ -102,6 +102,7 @@ impl Bed {
             fills: watch::channel(Vec::new()).0,
             health_checks: watch::channel(HealthChecks::default()).0,
             found,
+            flows: watch::channel(Vec::new()).1,
             local_ports,
             questions: mpsc::channel(1).1,
             issues: Box::new(move |issues| {
