@@ -187,7 +187,7 @@ impl Client {
                 })
         })
         .unwrap();
-        let (mut requests, mut exchanges, mut failures) = (0, 0, Vec::new());
+        let (mut requests, mut lines, mut failures) = (0, 0, Vec::new());
         for (load, ask) in loads.into_iter().zip(&self.asks()) {
             let report = self.driver.stop_load(load).unwrap();
             requests += report.ok;
@@ -197,13 +197,11 @@ impl Client {
         }
         for hold in holds {
             let report = self.driver.stop_hold(hold).unwrap();
-            exchanges += report.exchanges;
+            lines += report.exchanges;
             failures.extend(report.breaks.iter().map(|end| format!("{end:?}")));
         }
         assert_eq!(failures, Vec::<String>::new(), "{what}");
-        println!(
-            "{what}: {requests} requests, {exchanges} exchanges on what was open, none failed"
-        );
+        println!("{what}: {requests} requests, {lines} exchanges on what was open, none failed");
     }
 }
 

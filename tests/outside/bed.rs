@@ -15,7 +15,7 @@ use lab::{
     manifests::Exposed,
     node::Node,
     pod::Pod,
-    served::{Served, plain},
+    served::{Served, plain, vip},
     wait,
     wire::{AskSpec, Echo, Family, SocketError},
 };
@@ -40,10 +40,15 @@ pub(crate) enum Way {
     ExternalIp,
     /// A load balancer's VIP.
     Vip,
+    /// A ClusterIP, to which somebody has made a route.
+    ClusterIp,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 3] = [Self::NodePort, Self::ExternalIp, Self::Vip];
+    /// Those that `externalTrafficPolicy` is about.
+    pub(crate) const EXTERNAL: [Self; 3] = [Self::NodePort, Self::ExternalIp, Self::Vip];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::NodePort, Self::ExternalIp, Self::Vip, Self::ClusterIp];
 
     /// What the client dials.
     pub(crate) fn at(self, node: &Node, family: Family) -> SocketAddr {
@@ -54,6 +59,7 @@ impl Way {
             Self::NodePort => node.at(family, NODE_PORT),
             Self::ExternalIp => SocketAddr::new(address(EXTERNAL[0], EXTERNAL[1]), 80),
             Self::Vip => SocketAddr::new(address(VIP[0], VIP[1]), 80),
+            Self::ClusterIp => vip(family, SERVICE),
         }
     }
 }
@@ -94,7 +100,7 @@ impl Bed {
     pub(crate) fn through(&self, node: &Node) {
         let client = self.served.lab.client();
         for family in Family::BOTH {
-            for way in [Way::ExternalIp, Way::Vip] {
+            for way in [Way::ExternalIp, Way::Vip, Way::ClusterIp] {
                 let to = way.at(node, family).ip();
                 client.ip(&format!("route replace {to} via {}", node.address(family))).unwrap();
             }
@@ -107,7 +113,7 @@ impl Bed {
         pods: &[Pod],
         change: impl FnOnce(&mut core::ServiceSpec),
     ) -> Exposed {
-        let mut service = plain("web", 10);
+        let mut service = plain("web", SERVICE);
         let spec = service.spec.as_mut().unwrap();
         spec.type_ = Some("LoadBalancer".to_owned());
         spec.external_traffic_policy = Some("Cluster".to_owned());
@@ -185,6 +191,8 @@ fn ranges(exposed: &Exposed) -> Vec<String> {
 
 pub(crate) const PROTOCOLS: [&str; 2] = ["TCP", "UDP"];
 pub(crate) const NODE_PORT: u16 = 30_080;
+/// Last byte of the ClusterIPs.
+const SERVICE: u8 = 10;
 const EXTERNAL: [&str; 2] = ["198.51.100.10", "2001:db8:51::10"];
 const VIP: [&str; 2] = ["203.0.113.10", "2001:db8:113::10"];
 /// Rows of `show services` for both protocols: an externalIP and a VIP of each family, and the

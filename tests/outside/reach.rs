@@ -1,67 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every way in from outside, with the address that the server saw.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use lab::{
     driver::Driver,
     need_lab,
+    node::Node,
     place::Place,
     wire::{AskSpec, Family, Kind},
 };
 
 use crate::bed::{Bed, PROTOCOLS, Way};
 
-/// TRP-12, NP-01, NP-11, XIP-01, LB-01, MSQ-04: with policy Cluster a client outside reaches
-/// every pod through either node; a pod of the node that it came through sees the client's own
-/// address, one of the other node sees the first node's.
+/// TRP-12, NP-01, NP-11, XIP-01, LB-01, CIP-03, MSQ-04, TRP-13: a client outside reaches, by either
+/// node, in every way, every pod that it may. With policy Cluster that is every one: a pod of
+/// the node that it came through sees the client's own address, one of the other node sees the
+/// first node's. With policy Local it is the node's own pods, by whatever external frontend.
 #[test]
-fn trp_12_a_client_outside_reaches_every_pod_through_either_node() {
+fn trp_12_a_client_outside_reaches_every_pod_that_it_may() {
     need_lab!();
     let bed = Bed::start();
     let pods = bed.pods();
-    bed.expose(&pods, |_| {});
-    let outside = bed.served.lab.client();
-    for number in [1, 2] {
-        let node = bed.node(number);
-        bed.through(node);
-        for family in Family::BOTH {
-            for (way, protocol) in Way::ALL.into_iter().flat_map(|it| PROTOCOLS.map(|p| (it, p))) {
-                let to = way.at(node, family);
-                let mut seen = BTreeSet::new();
-                for _ in 0..TRIES {
-                    let echo = bed.ask(protocol, to).unwrap_or_else(|error| {
-                        panic!("{protocol} {to} through node-{number}: {error:?}")
-                    });
-                    let pod = pods.iter().find(|pod| pod.name == echo.pod).unwrap();
-                    let is_local = pod.node == node.name;
-                    let source = if is_local { outside } else { &node.place };
-                    assert_eq!(echo.client.ip(), source.address(family), "{} {to}", echo.pod);
-                    seen.insert(echo.pod);
-                    if seen.len() == pods.len() {
-                        break;
-                    }
+    for policy in ["Cluster", "Local"] {
+        bed.expose(&pods, |spec| spec.external_traffic_policy = Some(policy.to_owned()));
+        for (number, way) in [1, 2].into_iter().flat_map(|number| Way::ALL.map(|it| (number, it))) {
+            let node = bed.node(number);
+            bed.through(node);
+            let is_local = policy == "Local" && way != Way::ClusterIp;
+            let may = pods.iter().filter(|pod| !is_local || pod.node == node.name);
+            let may: BTreeSet<_> = may.map(|pod| pod.name.clone()).collect();
+            for family in Family::BOTH {
+                for protocol in PROTOCOLS {
+                    let seen = answering(&bed, node, (protocol, way.at(node, family)), may.len());
+                    assert_eq!(seen, may, "{policy} {protocol} {way:?} {family:?} {}", node.name);
                 }
-                assert_eq!(seen.len(), pods.len(), "{protocol} {to}: only {seen:?}");
             }
         }
     }
 }
 
-/// TRP-18: a pod of another node is a client like any other one: its socket's own node does not
-/// translate this node's NodePort.
+/// The pods that answer at an address until there are so many, each of which has seen the
+/// right client.
+fn answering(
+    bed: &Bed,
+    node: &Node,
+    (protocol, to): (&str, SocketAddr),
+    count: usize,
+) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    for _ in 0..TRIES {
+        let asked = bed.ask(protocol, to);
+        let echo = asked.unwrap_or_else(|error| {
+            panic!("{protocol} {to} through {}: {error:?}", node.name);
+        });
+        let pod = bed.served.lab.pod(&echo.pod).unwrap();
+        let is_local = pod.node == node.name;
+        let source = if is_local { bed.served.lab.client() } else { &node.place };
+        assert_eq!(echo.client.ip(), source.address(Family::of(to)), "{} {to}", echo.pod);
+        seen.insert(echo.pod);
+        if seen.len() == count {
+            break;
+        }
+    }
+    seen
+}
+
+/// TRP-18: pods and processes of another node are clients like any other one: their sockets'
+/// own node does not translate this node's NodePort, so that policy Local holds for them.
 #[test]
-fn trp_18_a_pod_reaches_the_node_port_of_another_node() {
+fn trp_18_another_node_is_a_client_like_any_other_one() {
     need_lab!();
     let bed = Bed::start();
     let pods = bed.pods();
-    bed.expose(&pods[2..], |_| {});
-    let driver = pods[0].driver().unwrap();
-    for family in Family::BOTH {
-        let to = Way::NodePort.at(bed.node(2), family);
-        for ask in [AskSpec::tcp(to), AskSpec::udp(to)] {
-            let echo = driver.ask(ask).unwrap().echo;
-            assert!(echo.pod.starts_with("pod-2-"), "{echo:?}");
+    let clients = [(&pods[0].place, pods[0].driver()), (&bed.node(1).place, bed.node(1).driver())];
+    for policy in ["Cluster", "Local"] {
+        // With policy Local no pod of the client's own node may answer.
+        let exposed = if policy == "Local" { &pods[..] } else { &pods[2..] };
+        bed.expose(exposed, |spec| spec.external_traffic_policy = Some(policy.to_owned()));
+        for (client, driver) in &clients {
+            for family in Family::BOTH {
+                let to = Way::NodePort.at(bed.node(2), family);
+                for ask in [AskSpec::tcp(to), AskSpec::udp(to)] {
+                    let echo = driver.as_ref().unwrap().ask(ask).unwrap().echo;
+                    assert!(echo.pod.starts_with("pod-2-"), "{echo:?}");
+                    assert_eq!(echo.client.ip(), client.address(family), "{policy} {echo:?}");
+                }
+            }
         }
     }
 }
