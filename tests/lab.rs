@@ -106,7 +106,12 @@ fn nodes_serve_as_hosts_and_raw_ports_give_bytes_back() {
     need_lab!();
     let lab = Lab::builder().ports(&[]).start().unwrap();
     let node = lab.node("node-2").unwrap();
-    let spec = ServeSpec { name: "on-host".to_owned(), ports: vec![80], raw_ports: vec![7] };
+    let spec = ServeSpec {
+        name: "on-host".to_owned(),
+        ports: vec![80],
+        raw_ports: vec![7],
+        ..ServeSpec::default()
+    };
     let server = node.serve(&spec).unwrap();
     assert!(cgroup::processes(&node.cgroup).contains(&server.pid()));
     let driver = lab.pod("pod-1-1").unwrap().driver().unwrap();

@@ -3,6 +3,8 @@
 
 use std::{
     ffi::OsString,
+    fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -212,6 +214,21 @@ pub fn verb(node: &Node, program: &Path, words: &[&str]) -> Result<Printed> {
     Ok(Printed { code, stdout, stderr })
 }
 
+/// A copy of the agent in `dir` whose kernel object differs: a byte that ELF reserves is set,
+/// so that it is another build with programs that do the same.
+pub fn other_build(dir: &Path, number: u8) -> Result<PathBuf> {
+    let mut bytes = fs::read(binary("lb-agent", "LB_AGENT")?)?;
+    let is_object = |head: &[u8]| {
+        head.starts_with(b"\x7fELF\x02\x01\x01") && head.get(18..) == Some(&EM_BPF[..])
+    };
+    let object = bytes.windows(20).position(is_object).context("the agent has no eBPF object")?;
+    *bytes.get_mut(object + 15).context("an ELF header ends after its 16th byte")? = number;
+    let path = dir.join(format!("lb-agent-{number}"));
+    fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
 /// The arguments that set the node's agent apart from its neighbours, as far as
 /// the verb has them.
 fn roots(node: &Node, verb: &str) -> Vec<OsString> {
@@ -224,6 +241,8 @@ fn roots(node: &Node, verb: &str) -> Vec<OsString> {
     }
 }
 
+/// `e_machine` of an eBPF object.
+const EM_BPF: [u8; 2] = [247, 0];
 /// How long an agent may take to its first full apply.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long it may take to end after SIGTERM.

@@ -22,8 +22,8 @@ use crate::{
     place::Place,
     process::Process,
     wire::{
-        Answer, AskSpec, Attempt, Family, HoldReport, HoldSpec, Kind, LoadReport, LoadSpec, Reply,
-        Request, Sock, SocketError, SocketSpec, SurveySpec, Task,
+        Answer, AskSpec, Attempt, CrowdReport, CrowdSpec, Family, HoldReport, HoldSpec, Kind,
+        LoadReport, LoadSpec, Reply, Request, Sock, SocketError, SocketSpec, SurveySpec, Task,
     },
 };
 
@@ -245,6 +245,24 @@ impl Driver {
         self.hold_result(task, true)
     }
 
+    /// Opens very many connections; says how many have answered.
+    pub fn crowd(&self, spec: CrowdSpec) -> Outcome<(Task, CrowdReport)> {
+        self.crowd_result(&Request::Crowd { spec })
+    }
+
+    /// One exchange on each connection of a crowd.
+    pub fn crowd_echo(&self, task: Task) -> Outcome<CrowdReport> {
+        self.crowd_result(&Request::CrowdEcho { task }).map(|(_, report)| report)
+    }
+
+    /// The report of a crowd.
+    fn crowd_result(&self, request: &Request) -> Outcome<(Task, CrowdReport)> {
+        match self.call(request)? {
+            Reply::Crowd { task, report } => Ok((task, report)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// One command, one reply.
     fn call(&self, request: &Request) -> Outcome<Reply> {
         let broken = |error: String| SocketError::named("driver", error);
@@ -323,4 +341,4 @@ fn unexpected(reply: &Reply) -> SocketError {
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Longest wait for a reply: more than any chain of blocking calls in one
 /// command takes with the usual two seconds each.
-const REPLY_LIMIT: Duration = Duration::from_secs(20);
+const REPLY_LIMIT: Duration = Duration::from_secs(40);

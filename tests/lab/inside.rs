@@ -15,7 +15,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{cgroup, netns::Netns};
 
+pub mod bulk;
 mod cookies;
+mod crowd;
 mod datagrams;
 mod dissolve;
 pub mod drive;

@@ -48,6 +48,7 @@
 //! | [`manifests`], [`objects`] | the objects it reads from files |
 //! | [`cluster`] | a real control plane in the lab |
 //! | [`proxy`], [`kube_proxy`] | what balances on a node, and what to compare it with |
+//! | [`sniff`] | what passes the interfaces of a place |
 //! | [`tools`] | etcd, kube-apiserver and friends, built once from `tests/tools` |
 
 pub mod address;
@@ -74,6 +75,7 @@ pub mod proxy;
 pub mod served;
 pub mod server;
 pub mod shown;
+pub mod sniff;
 pub mod state;
 pub mod tools;
 pub mod wait;

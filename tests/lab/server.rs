@@ -16,6 +16,10 @@ pub struct ServeSpec {
     pub ports: Vec<u16>,
     /// Ports that give bytes back.
     pub raw_ports: Vec<u16>,
+    /// Ports that compare a stream: [`crate::inside::bulk`].
+    pub bulk_ports: Vec<u16>,
+    /// Ports for very many connections.
+    pub crowd_ports: Vec<u16>,
 }
 
 /// A server that may not listen yet.
@@ -47,11 +51,13 @@ impl Place {
         let name = if spec.name.is_empty() { &self.name } else { &spec.name };
         let mut command = self.inside("serve")?;
         command.args(["--name", name]);
-        for port in &spec.ports {
-            command.args(["--port", &port.to_string()]);
-        }
-        for port in &spec.raw_ports {
-            command.args(["--raw-port", &port.to_string()]);
+        for (flag, ports) in [
+            ("--port", &spec.ports),
+            ("--raw-port", &spec.raw_ports),
+            ("--bulk-port", &spec.bulk_ports),
+            ("--crowd-port", &spec.crowd_ports),
+        ] {
+            command.args(ports.iter().flat_map(|port| [flag.to_owned(), port.to_string()]));
         }
         let log = self.logs.join(format!("{}-serve.log", self.name));
         let (process, lines) = Lines::of(&format!("server in {}", self.name), command, log)?;

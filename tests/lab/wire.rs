@@ -94,6 +94,24 @@ pub struct HoldSpec {
     pub every_ms: u64,
 }
 
+/// Very many connections to crowd ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrowdSpec {
+    /// Whom, in turn.
+    pub to: Vec<SocketAddr>,
+    /// How many.
+    pub connections: u32,
+}
+
+/// One exchange of each connection of a crowd.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrowdReport {
+    /// Those that were answered.
+    pub answered: u32,
+    /// Those that were not, by why.
+    pub errors: BTreeMap<String, u32>,
+}
+
 /// The same exchanges again and again, each on a socket of its own: who answers?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SurveySpec {
@@ -157,6 +175,8 @@ pub enum Request {
     LoadReport { task: Task, stop: bool },
     Hold { spec: HoldSpec },
     HoldReport { task: Task, stop: bool },
+    Crowd { spec: CrowdSpec },
+    CrowdEcho { task: Task },
 }
 
 /// The answer to one command.
@@ -175,6 +195,7 @@ pub enum Reply {
     Started { task: Task },
     Load { report: LoadReport },
     Hold { report: HoldReport },
+    Crowd { task: Task, report: CrowdReport },
     Failed { error: SocketError },
 }
 

@@ -8,8 +8,10 @@
 
 mod bed;
 mod devices;
+mod firewall;
 mod policy;
 mod ranges;
 mod reach;
 mod refusal;
 mod restart;
+mod volume;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Agents come and go; what is open goes on.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use lab::{
-    agent::Agent,
-    need_lab, wait,
-    wire::{AskSpec, Family, HoldSpec},
+    agent::{Agent, AgentSpec, other_build},
+    need_lab,
+    served::plain,
+    wait,
+    wire::{AskSpec, Family, HoldSpec, LoadSpec},
 };
 
 use crate::bed::{Bed, Way};
@@ -41,6 +43,48 @@ fn a_killed_agent_costs_no_connection_from_outside() {
     for hold in holds {
         let report = bed.client.stop_hold(hold).unwrap();
         assert!(report.breaks.is_empty() && report.pods.values().sum::<u64>() == 16, "{report:?}");
+    }
+}
+
+/// An agent that is killed in the midst of an apply, and a build with other programs that
+/// takes over then, cost clients outside no request and no connection.
+#[test]
+fn builds_that_take_over_from_killed_agents_cost_nothing_outside() {
+    need_lab!();
+    let mut bed = Bed::start();
+    let pods = bed.pods();
+    bed.expose(&pods, |_| {});
+    let to = Family::BOTH.map(|family| Way::NodePort.at(bed.node(1), family));
+    let asks: Vec<_> = to.into_iter().flat_map(|to| [AskSpec::tcp(to), AskSpec::udp(to)]).collect();
+    let start = |ask: &AskSpec| {
+        let load = LoadSpec { workers: 4, ..LoadSpec::paced(ask.clone(), 100, 60_000) };
+        let hold = HoldSpec { ask: ask.clone(), connections: 8, every_ms: 20 };
+        (bed.client.load(load).unwrap(), bed.client.hold(hold).unwrap())
+    };
+    let running: Vec<_> = asks.iter().map(start).collect();
+    let ids = |agent: &Agent| -> BTreeSet<u32> {
+        let rows = agent.programs().unwrap().into_iter().filter(|row| row.device.is_some());
+        rows.map(|row| row.id).collect()
+    };
+    for build in 1..=4 {
+        let before = ids(bed.agent(1));
+        // Enough changes that they are still being made when the end comes.
+        for number in 0..100 {
+            let service = plain(&format!("more-{build}-{number}"), 20 + number);
+            bed.served.manifests.expose(&bed.served.lab, service, &pods).unwrap();
+        }
+        thread::sleep(Duration::from_millis(u64::from(build) * 10));
+        bed.served.agent.kill().unwrap();
+        let program = Some(other_build(bed.served.lab.dir(), build).unwrap());
+        let spec = AgentSpec { program, ..bed.served.spec() };
+        bed.served.agent = Agent::start(bed.node(1), &spec).unwrap();
+        assert!(ids(bed.agent(1)).is_disjoint(&before), "the programs are the other build's");
+    }
+    for (load, hold) in running {
+        let load = bed.client.stop_load(load).unwrap();
+        assert!(load.failed == 0 && load.ok > 0, "{:?}", load.errors);
+        let hold = bed.client.stop_hold(hold).unwrap();
+        assert!(hold.breaks.is_empty() && hold.exchanges > 0, "{hold:?}");
     }
 }
 

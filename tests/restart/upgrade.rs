@@ -103,10 +103,9 @@ fn another_build_of_the_programs_takes_over_without_a_window() {
         agent.programs().unwrap().iter().map(|program| program.id).collect()
     };
     let (mut programs, attached) = (ids(&served.agent), links(&served.agent));
-    let original = place::binary("lb-agent", "LB_AGENT").unwrap();
     for build in 1..=4 {
         if build % 2 == 0 { served.agent.kill() } else { served.agent.stop() }.unwrap();
-        let program = other_build(&original, served.lab.dir(), build);
+        let program = lab::agent::other_build(served.lab.dir(), build).unwrap();
         let spec = AgentSpec { program: Some(program), ..served.spec() };
         served.agent = Agent::start(&node, &spec).unwrap();
         let now = ids(&served.agent);
@@ -198,22 +197,5 @@ fn links(agent: &Agent) -> Vec<Option<u32>> {
     agent.programs().unwrap().iter().map(|program| program.link).collect()
 }
 
-/// A copy of the agent whose kernel object differs: a byte that ELF reserves is
-/// set, so that it is another build with programs that do the same.
-fn other_build(original: &Path, dir: &Path, number: u8) -> PathBuf {
-    let mut bytes = fs::read(original).unwrap();
-    let object = bytes
-        .windows(20)
-        .position(|head| head.starts_with(b"\x7fELF\x02\x01\x01") && head[18..] == EM_BPF)
-        .expect("the agent has an eBPF object in it");
-    bytes[object + 15] = number;
-    let path = dir.join(format!("lb-agent-{number}"));
-    fs::write(&path, bytes).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
-/// `e_machine` of an eBPF object.
-const EM_BPF: [u8; 2] = [247, 0];
 /// Longest that traffic may run, milliseconds.
 const LIMIT_MS: u64 = 120_000;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `lab-pod`: what runs inside a place of the lab.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use lab::{inside, netns::Netns};
+use lab::{inside, netns::Netns, server::ServeSpec};
 
 /// Enters a cgroup and a network namespace of the lab, then does its verb there.
 #[derive(Parser)]
@@ -40,6 +40,19 @@ enum Verb {
         /// Port on which bytes come back as they are.
         #[arg(long = "raw-port")]
         raw_ports: Vec<u16>,
+        /// Port on which a stream is compared and sent back.
+        #[arg(long = "bulk-port")]
+        bulk_ports: Vec<u16>,
+        /// Port for very many connections.
+        #[arg(long = "crowd-port")]
+        crowd_ports: Vec<u16>,
+    },
+    /// Send a stream to a bulk port and have it back.
+    Pour {
+        /// Whom.
+        to: SocketAddr,
+        /// How much, MiB.
+        blocks: u64,
     },
     /// Open sockets as commanded on standard input, JSON in lines.
     Drive,
@@ -61,7 +74,11 @@ fn run() -> Result<()> {
     inside::enter(&cgroup, &Netns::named(netns))?;
     match verb {
         Verb::Exec { program } => inside::exec(&program),
-        Verb::Serve { name, ports, raw_ports } => inside::serve::run(&name, &ports, &raw_ports),
+        Verb::Serve { name, ports, raw_ports, bulk_ports, crowd_ports } => {
+            let spec = ServeSpec { name, ports, raw_ports, bulk_ports, crowd_ports };
+            inside::serve::run(&spec)
+        }
+        Verb::Pour { to, blocks } => inside::bulk::pour(to, blocks),
         Verb::Drive => inside::drive::run(),
     }
 }

@@ -12,7 +12,9 @@ use anyhow::Result;
 use socket2::Socket;
 
 use super::{
-    cookies, dissolve,
+    cookies,
+    crowd::Crowd,
+    dissolve,
     exchange::{self, named},
     hand_over,
     hold::Hold,
@@ -27,6 +29,7 @@ struct Drive {
     sockets: HashMap<u32, Socket>,
     loads: HashMap<u32, Load>,
     holds: HashMap<u32, Hold>,
+    crowds: HashMap<u32, Crowd>,
     inbox: Option<UnixDatagram>,
     next: u32,
 }
@@ -79,6 +82,16 @@ impl Drive {
             Request::HoldReport { task, stop } => {
                 let hold = self.holds.get_mut(&task.0).ok_or_else(unknown)?;
                 Ok(Reply::Hold { report: hold.report(stop) })
+            }
+            Request::Crowd { spec } => {
+                let (crowd, report) = Crowd::open(&spec).map_err(named("setrlimit"))?;
+                let number = self.number();
+                self.crowds.insert(number, crowd);
+                Ok(Reply::Crowd { task: Task(number), report })
+            }
+            Request::CrowdEcho { task } => {
+                let crowd = self.crowds.get_mut(&task.0).ok_or_else(unknown)?;
+                Ok(Reply::Crowd { task, report: crowd.echo() })
             }
             request => self.new_socket(request),
         }

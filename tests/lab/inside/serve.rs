@@ -7,6 +7,9 @@
 //! - TCP, an HTTP request (`GET /...`): the same as the body of a response.
 //! - UDP: the same in a datagram, from the address that was asked.
 //!
+//! On a bulk port a stream is compared and sent back ([`super::bulk`]), on a crowd port each of
+//! very many connections gets back what it sends.
+//!
 //! On a raw port, bytes come back as they are, TCP from a few threads without
 //! one a connection: the cheap partner of benchmarks.
 
@@ -20,16 +23,20 @@ use std::{
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::datagrams;
-use crate::wire::Echo;
+use super::{bulk, crowd, datagrams};
+use crate::{server::ServeSpec, wire::Echo};
+
+/// Serves one listener for ever.
+type Serve = fn(&TcpListener);
 
 /// Listens on all ports in both families, says so in one line on standard
 /// output, and serves until the process is killed.
 ///
 /// # Errors
 /// When a port cannot be bound.
-pub fn run(name: &str, ports: &[u16], raw_ports: &[u16]) -> Result<()> {
-    let name: Arc<str> = name.into();
+pub fn run(spec: &ServeSpec) -> Result<()> {
+    let ServeSpec { name, ports, raw_ports, bulk_ports, crowd_ports } = spec;
+    let name: Arc<str> = name.as_str().into();
     for port in ports {
         for any in ANY {
             let address = SocketAddr::new(any, *port);
@@ -51,6 +58,12 @@ pub fn run(name: &str, ports: &[u16], raw_ports: &[u16]) -> Result<()> {
             }
             let socket = bind(SocketAddr::new(any, *port), Type::DGRAM, Protocol::UDP)?;
             thread::spawn(move || echo_datagrams(&socket.into()));
+        }
+    }
+    for (ports, serve) in [(bulk_ports, compare_streams as Serve), (crowd_ports, serve_crowd)] {
+        for (port, any) in ports.iter().flat_map(|port| ANY.map(|any| (*port, any))) {
+            let listener = listen(SocketAddr::new(any, port))?;
+            thread::spawn(move || serve(&listener));
         }
     }
     println!("listening");
@@ -181,6 +194,24 @@ fn echo_streams(listener: &TcpListener) {
                 break;
             }
         }
+    }
+}
+
+/// Compares streams and sends them back, a thread each.
+fn compare_streams(listener: &TcpListener) {
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || {
+            if let Err(error) = bulk::answer(stream) {
+                eprintln!("a stream: {error:#}");
+            }
+        });
+    }
+}
+
+/// Answers very many connections.
+fn serve_crowd(listener: &TcpListener) {
+    if let Err(error) = listener.try_clone().and_then(crowd::serve) {
+        eprintln!("a crowd: {error}");
     }
 }
 
