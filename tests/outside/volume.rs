@@ -62,7 +62,7 @@ fn twenty_thousand_flows_outlive_changes_of_endpoints() {
         assert_eq!(opened, whole(), "opened within {:.1?}", began.elapsed());
         (client, crowd)
     });
-    let changed = Instant::now();
+    let since = Instant::now();
     println!("{} connections opened in {:.1?}", 2 * HALF, began.elapsed());
     let changes: [fn(&mut Exposed, &[Pod]); 6] = [
         |web, pods| web.drain(&pods[0]).unwrap(),
@@ -79,7 +79,7 @@ fn twenty_thousand_flows_outlive_changes_of_endpoints() {
             assert_eq!(client.crowd_echo(crowd).unwrap(), whole(), "after change {turn}");
         }
     }
-    println!("6 changes with an exchange on each of them in {:.1?}", changed.elapsed());
+    println!("6 changes with an exchange on each of them in {:.1?}", since.elapsed());
     drop(serving);
 }
 
