@@ -118,7 +118,7 @@ macro_rules! fields {
 }
 
 fields! {
-    u8: u8, i32: i32, u32: u32, u64: u64, Sum: u64,
+    u8: u8, i32: i32, u32: u32, u64: u64, Sum: u64, [u64; 4]: [u64; 4],
     Addr: [u64; 2], Be16: u16, Be32: u32,
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
     Admission: u32, CidrRule: u32, PortRange: u64,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The kernel programs: entry points only, those for packets in `tc`. Each takes its context,
+//! The kernel programs: entry points only, those for packets in `tc` and `xdp`. Each takes its context,
 //! asks `sock` or `packet` and returns what was decided.
 //!
 //! | hook | what it does |
@@ -10,6 +10,7 @@
 //! | getpeername4/6 | shows the peer as the frontend that was dialled |
 //! | sock_release | forgets the socket and gives its backends' counts back |
 //! | tc_ingress | turns a frontend into a backend in packets from outside, and back in replies of other nodes' backends |
+//! | xdp_ingress | the same as tc_ingress for known flows that leave by the device they came in by |
 //! | tc_egress | turns a local backend back into its frontend |
 #![no_std]
 #![no_main]
@@ -22,6 +23,7 @@ mod maps;
 mod packet;
 mod sock;
 mod tc;
+mod xdp;
 
 use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr},

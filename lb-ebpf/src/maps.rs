@@ -121,6 +121,10 @@ static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
 
+/// Next hops, direct-mapped by a hash of a packet's ends.
+#[btf_map]
+static HOPS: PerCpuArray<HopWords, { HOPS_LEN as usize }> = PerCpuArray::new();
+
 /// SOCKETS' size less one.
 #[unsafe(no_mangle)]
 static SOCKETS_MASK: Global = Global::new(CAPACITY.sockets as u64 - 1);
@@ -133,6 +137,9 @@ pub(crate) enum Occupied {
     /// There is no room.
     Map,
 }
+
+/// Value of HOPS, 64 bytes: `packet::hops` says what is in it.
+pub(crate) type HopWords = [u64; 8];
 
 /// The maps, as [`lb_common::translate`] sees them.
 pub(crate) struct KernelMaps;
@@ -173,6 +180,14 @@ pub(crate) fn tick_ns() -> u64 {
         scratch.store::<u64, TICKS>(ticks);
     }
     scratch.load::<u64, TICK_NS>()
+}
+
+/// The place that a packet's ends have in HOPS, by their hash.
+#[expect(clippy::cast_possible_truncation, reason = "the upper bits are left")]
+#[inline(always)]
+pub(crate) fn hop(hash: u64) -> Option<Live<HopWords>> {
+    let index = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HOPS_LEN.ilog2());
+    Live::new(HOPS.get_ptr_mut(index as u32))
 }
 
 /// Counts one exit.
@@ -454,5 +469,7 @@ const TICKS: usize = 128;
 const TICK_NS: usize = 136;
 /// What the kernel says of a key that is there.
 const EEXIST: i64 = -17;
+/// Next hops that a CPU remembers, a power of two: 64 kB.
+const HOPS_LEN: u32 = 1024;
 /// Memory follows use, for maps that are mostly empty.
 const SPARSE: usize = BPF_F_NO_PREALLOC as usize;

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A packet that one of the ports may know: any family, protocol, ends, flags and payload.
-fn frames() -> impl Strategy<Value = Frame> {
+pub(crate) fn frames() -> impl Strategy<Value = Frame> {
     let segment = (any::<u8>(), any::<(u32, u32, u16)>()).prop_map(
         |(flags, (sequence, acknowledgement, window))| {
             let flags = TcpFlags::from_bits_truncate(flags);
@@ -76,7 +76,7 @@ impl Frame {
     }
 }
 
-fn runner(cases: u32) -> TestRunner {
+pub(crate) fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
 }
 

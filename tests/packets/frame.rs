@@ -216,5 +216,9 @@ pub(crate) fn wrong_checksum(bytes: &[u8]) -> Option<String> {
 pub(crate) const PEER: [u8; 6] = [2, 0, 0, 0, 0, 7];
 /// The node's: test runs go over its loopback.
 pub(crate) const NODE: [u8; 6] = [0; 6];
+/// The node's uplink.
+pub(crate) const UPLINK: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The way to other nodes and to clients.
+pub(crate) const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET: usize = 14;

@@ -21,3 +21,5 @@ mod rows;
 mod states;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod xdp;

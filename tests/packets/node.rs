@@ -10,7 +10,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray},
-    programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
 use lab::place;
 use lb_agent::{
@@ -38,6 +38,8 @@ use crate::bed::{Bed, SMALL, apply};
 pub(crate) struct Node {
     ebpf: Ebpf,
     probe: Ebpf,
+    /// The uplink's index.
+    uplink: u32,
     agent: Kernel,
     flows: Hash<FlowKey, FlowEntry>,
     counters: PerCpuArray<MapData, u64>,
@@ -50,6 +52,8 @@ pub(crate) struct Node {
 pub(crate) enum Hook {
     Ingress,
     Egress,
+    /// In front of the stack.
+    Xdp,
     /// A program that does nothing, to measure others by.
     Nothing,
 }
@@ -105,6 +109,7 @@ impl Node {
         let mut node = Self {
             ebpf: load(&bed),
             probe: load_probe(),
+            uplink: nix::net::if_::if_nametoindex("uplink").unwrap(),
             agent,
             flows: Hash::new(pin(maps::FLOWS)).unwrap(),
             counters: counters.try_into().unwrap(),
@@ -150,19 +155,26 @@ impl Node {
     }
 
     fn test_run(&self, hook: Hook, packet: &[u8], out: &mut [u8], repeat: u32) -> TestRunResult {
-        let (object, name) = match hook {
-            Hook::Ingress => (&self.ebpf, "tc_ingress"),
-            Hook::Egress => (&self.ebpf, "tc_egress"),
-            Hook::Nothing => (&self.probe, "probe_nothing"),
-        };
-        let program: &SchedClassifier = object.program(name).unwrap().try_into().unwrap();
+        // A frame came in by the uplink; packets of test runs are loopback's.
+        let len = u32::try_from(packet.len()).unwrap();
+        let frame: [u8; 24] = bytemuck::must_cast([0, len, 0, self.uplink, 0, 0]);
         let options = TestRunOptions {
             data_in: Some(packet),
             data_out: Some(out),
+            ctx_in: matches!(hook, Hook::Xdp).then_some(&frame),
             repeat,
             ..Default::default()
         };
-        program.test_run(options).unwrap()
+        let ran = match hook {
+            Hook::Ingress => classifier(&self.ebpf, "tc_ingress").test_run(options),
+            Hook::Egress => classifier(&self.ebpf, "tc_egress").test_run(options),
+            Hook::Nothing => classifier(&self.probe, "probe_nothing").test_run(options),
+            Hook::Xdp => {
+                let program: &Xdp = self.ebpf.program(XDP).unwrap().try_into().unwrap();
+                program.test_run(options)
+            }
+        };
+        ran.unwrap()
     }
 
     /// Every half of a flow.
@@ -302,7 +314,15 @@ fn load(bed: &Bed) -> Ebpf {
         let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
         program.load().unwrap();
     }
+    let program: &mut Xdp = ebpf.program_mut(XDP).unwrap().try_into().unwrap();
+    program.load().unwrap();
+    // Without a program the uplink has no queue that frames could be of.
+    program.attach("uplink", XdpMode::Driver).unwrap();
     ebpf
+}
+
+fn classifier<'a>(object: &'a Ebpf, name: &str) -> &'a SchedClassifier {
+    object.program(name).unwrap().try_into().unwrap()
 }
 
 /// The object with programs for tests only.
@@ -315,9 +335,11 @@ fn load_probe() -> Ebpf {
     ebpf
 }
 
+const XDP: &str = "xdp_ingress";
+
 /// A link to the other nodes, and the way to their pods.
 const UPLINK: &[&str] = &[
-    "link add uplink type veth peer name beyond",
+    "link add uplink address 02:00:00:00:00:01 type veth peer name beyond",
     "link set uplink up",
     "link set beyond up",
     "addr add 192.0.2.1/24 dev uplink",

@@ -9,7 +9,7 @@ use lb_common::{
     checksum::Sum,
     config::Config,
     counter::Counter,
-    flow::{FlowEntry, FlowFlags, FlowWords, REFRESH_NS, Seen},
+    flow::{FlowEntry, FlowFlags, FlowKey, FlowWords, REFRESH_NS, Seen},
     protocol::Protocol,
 };
 
@@ -163,8 +163,13 @@ fn hit<const V6: bool>(packet: &Plain<V6>, half: Live<FlowEntry>) -> Option<Hit>
         return None;
     }
     let last_seen_ns = half.load::<u64, { offset_of!(FlowEntry, last_seen_ns) }>();
-    if maps::tick_ns().saturating_sub(last_seen_ns) > REFRESH_NS {
-        return None;
+    let now_ns = maps::tick_ns();
+    let age_ns = now_ns.saturating_sub(last_seen_ns);
+    if age_ns > REFRESH_NS {
+        if age_ns > NEVER_OVER_NS || !leads_back(&packet.key, &to) {
+            return None;
+        }
+        half.store::<u64, { offset_of!(FlowEntry, last_seen_ns) }>(now_ns);
     }
     if !packet.is_tcp && !flags.contains(FlowFlags::REPLY) {
         // A datagram begins a new flow where its backend is gone.
@@ -173,6 +178,16 @@ fn hit<const V6: bool>(packet: &Plain<V6>, half: Live<FlowEntry>) -> Option<Hit>
         maps::kept(backend, generation)?;
     }
     Some(Hit { to, flags })
+}
+
+/// Whether the other half of a flow is there, and leads back.
+#[inline(never)]
+fn leads_back(key: &FlowWords, to: &FlowWords) -> bool {
+    let key: &FlowKey = bytemuck::must_cast_ref(key);
+    let to: &FlowKey = bytemuck::must_cast_ref(to);
+    maps::flow(&to.reversed()).is_some_and(|other| {
+        other.load::<FlowKey, { offset_of!(FlowEntry, to) }>().same(&key.reversed())
+    })
 }
 
 /// Gives a packet another tuple, and so many hops.
@@ -202,3 +217,6 @@ fn rewrite<const V6: bool, const NETWORK: u32>(
     }
     packet.write(linear, NETWORK, to, hops)
 }
+
+/// A half that is no older is of no flow that is over: half of the shortest time-out.
+const NEVER_OVER_NS: u64 = 5_000_000_000;

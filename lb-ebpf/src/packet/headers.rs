@@ -7,18 +7,22 @@
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_fib_lookup, bpf_redir_neigh,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_fib_lookup, bpf_redir_neigh, xdp_md,
     },
     helpers,
 };
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable as _};
 use lb_common::{addr::Addr, be::Be16, checksum::Sum, flow::FlowKey};
 
-use super::plain::Linear;
+use super::{hops::Way, plain::Linear, shapes::Stations};
 
 /// A packet on its way through a device with Ethernet headers.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes(pub(super) *mut __sk_buff);
+
+/// A frame that the kernel has made no packet of yet.
+#[derive(Clone, Copy)]
+pub(super) struct Frame(pub(super) *mut xdp_md);
 
 /// Where the next hop is.
 #[derive(Clone, Copy)]
@@ -213,6 +217,49 @@ impl Bytes {
     pub(super) fn send_back(self) -> i32 {
         // SAFETY: the helper takes any number.
         unsafe { helpers::bpf_redirect(self.device(), 0) as i32 }
+    }
+}
+
+impl Frame {
+    /// What of it can be read and written in place.
+    #[inline(always)]
+    pub(super) fn linear(self) -> Linear {
+        // SAFETY: a field of the context that the kernel passed.
+        let start = unsafe { (*self.0).data };
+        // SAFETY: as above.
+        let end = unsafe { (*self.0).data_end };
+        Linear { start: start as usize, end: end as usize }
+    }
+
+    /// All its bytes, wherever they are.
+    #[expect(clippy::cast_possible_truncation, reason = "frames are small")]
+    #[inline(always)]
+    pub(super) fn len(self) -> u32 {
+        // SAFETY: the helper reads the context.
+        unsafe { helpers::bpf_xdp_get_buff_len(self.0) as u32 }
+    }
+
+    /// The device that it came in by.
+    #[inline(always)]
+    pub(super) fn device(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    /// The way of a packet with this tuple, if it leads out of the device that the frame came in
+    /// by.
+    #[inline(always)]
+    pub(super) fn way_back(self, to: &FlowKey) -> Way {
+        let mut query = bpf_fib_lookup_of(to, self.device());
+        let params = &raw mut query;
+        // SAFETY: the helper reads and writes the structure, whose size it is told.
+        let answer = unsafe { helpers::bpf_fib_lookup(self.0.cast(), params, FIB_LOOKUP_SIZE, 0) };
+        let device = self.device();
+        if answer != FIB_SUCCESS || query.ifindex != device {
+            return Way::new(device, 0, Stations::zeroed());
+        }
+        let stations = Stations::new(query.dmac, query.smac);
+        Way::new(device, mtu(&query), stations)
     }
 }
 

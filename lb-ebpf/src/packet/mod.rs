@@ -17,6 +17,7 @@
 //! | `forward` | rewrites and sends |
 //! | `answer` | tells a client what it is not given: resets and ICMP errors |
 //! | `outcome` | what one step says to the next |
+//! | `xdp`, `hops` | sends frames of known flows back before the stack sees them; where to |
 //! | `headers`, `shapes` | reads and writes bytes, asks for routes; the headers' fields |
 
 mod answer;
@@ -25,11 +26,13 @@ mod fast;
 mod flow;
 mod forward;
 mod headers;
+mod hops;
 mod outcome;
 mod parse;
 mod plain;
 mod shapes;
 mod snat;
+pub(crate) mod xdp;
 
 use aya_ebpf::programs::TcContext;
 use lb_common::{counter::Counter, flow::FlowFlags};

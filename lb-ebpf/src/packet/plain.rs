@@ -45,6 +45,12 @@ pub(super) struct Plain<const V6: bool> {
 }
 
 impl Linear {
+    /// Whether so many bytes are within.
+    #[inline(always)]
+    pub(super) const fn reaches(self, len: u32) -> bool {
+        self.start + len as usize <= self.end
+    }
+
     /// A header at an offset, if it is within.
     #[inline(always)]
     pub(super) fn header<'a, T: Pod>(self, offset: u32) -> Option<&'a mut T> {

@@ -8,6 +8,39 @@ use lb_common::{
     protocol::Protocol,
 };
 
+/// An Ethernet header (IEEE 802.3 3.1.1).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Ethernet {
+    /// Who gets the frame and who sends it.
+    pub(super) stations: Stations,
+    /// What follows.
+    pub(super) kind: Be16,
+}
+
+/// Receiver and sender of a frame, each as three words that the kernel need not align.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Stations {
+    to: [u16; 3],
+    from: [u16; 3],
+}
+
+impl Stations {
+    /// From the addresses' bytes.
+    #[inline(always)]
+    pub(super) const fn new(to: [u8; 6], from: [u8; 6]) -> Self {
+        Self { to: bytemuck::must_cast(to), from: bytemuck::must_cast(from) }
+    }
+
+    /// Whether a frame is for the sender of an answer.
+    #[inline(always)]
+    pub(super) const fn is_answered_by(&self, answer: &Self) -> bool {
+        let ([a0, a1, a2], [b0, b1, b2]) = (self.to, answer.from);
+        (a0 ^ b0) | (a1 ^ b1) | (a2 ^ b2) == 0
+    }
+}
+
 /// An IPv4 header without options (RFC 791 3.1).
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
