@@ -21,6 +21,8 @@ pub struct Config {
     pub cgroup_root: Option<PathBuf>,
     /// What is accepted although it is unusual.
     pub allow: Allow,
+    /// Whether devices get clsact filters although the kernel may have tcx.
+    pub no_tcx: bool,
     /// Which rules hold.
     pub rules: Rules,
     /// Sizes beyond which maps do not grow.

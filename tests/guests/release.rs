@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Debian's kernels, by the package registry that this machine's own apt is set up with.
 //!
-//! A kernel is kept in `~/.cache/sluice/guests/<version>-<suite>/`: the image, and the few modules
+//! A kernel is kept in `~/.cache/sluice/guests/<version>-<suite>-<number of modules>/`: the image, and the few modules
 //! that a lab needs. apt works in a private directory, so that the machine's own lists and
 //! packages stay as they are.
 
@@ -41,7 +41,8 @@ impl Release {
     /// When apt or its registry does not have it.
     pub(crate) fn kernel(&self) -> Result<Kernel> {
         let guests = cache_dir()?;
-        let dir = guests.join(format!("{}-{}", self.linux, self.suite));
+        // A cache of fewer modules is of no use.
+        let dir = guests.join(format!("{}-{}-{}", self.linux, self.suite, MODULES.len()));
         fs::create_dir_all(&guests).with_context(|| format!("creating {}", guests.display()))?;
         let lock = fs::File::create(guests.join(format!(".{}.lock", self.suite)))?;
         lock.lock()?;
@@ -220,6 +221,7 @@ fn cache_dir() -> Result<PathBuf> {
 /// The image's name in the cache.
 const IMAGE: &str = "vmlinuz";
 /// What the lab and the agent need and Debian does not build in, each after those it needs.
-const MODULES: [&str; 6] = ["llc", "stp", "bridge", "veth", "inet_diag", "udp_diag"];
+const MODULES: [&str; 8] =
+    ["llc", "stp", "bridge", "veth", "inet_diag", "udp_diag", "sch_ingress", "cls_bpf"];
 /// How long each step of fetching may take.
 const FETCH_LIMIT: Duration = Duration::from_mins(2);

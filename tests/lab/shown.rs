@@ -74,7 +74,9 @@ pub struct ProgramRow {
     pub program: String,
     /// The kernel's number for it.
     pub id: u32,
-    /// The link that holds it.
+    /// `cgroup`, `tcx` or `clsact`; none if it is not attached.
+    pub kind: Option<String>,
+    /// The link that holds it; none also for a filter.
     pub link: Option<u32>,
     /// The network device that it is attached to; none for a hook of sockets.
     pub device: Option<String>,

@@ -87,7 +87,7 @@ fn a_program_of_others_is_left_alone_and_shown() {
 }
 
 /// The rows of `show programs` that are at devices, once they are at exactly these.
-fn at_devices(served: &Served, devices: &[&str]) -> Vec<ProgramRow> {
+pub(crate) fn at_devices(served: &Served, devices: &[&str]) -> Vec<ProgramRow> {
     let wanted: std::collections::BTreeSet<_> = devices.iter().copied().collect();
     wait::for_value(Duration::from_secs(10), &format!("programs at {wanted:?}"), || {
         let mut rows = served.agent.programs()?;
@@ -100,6 +100,6 @@ fn at_devices(served: &Served, devices: &[&str]) -> Vec<ProgramRow> {
     .unwrap()
 }
 
-fn layout() -> String {
+pub(crate) fn layout() -> String {
     format!("v{}", lb_common::maps::LAYOUT_VERSION)
 }

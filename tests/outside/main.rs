@@ -7,6 +7,7 @@
 )]
 
 mod bed;
+mod clsact;
 mod devices;
 mod firewall;
 mod policy;

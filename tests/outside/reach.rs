@@ -20,7 +20,11 @@ use crate::bed::{Bed, PROTOCOLS, Way};
 #[test]
 fn trp_12_a_client_outside_reaches_every_pod_that_it_may() {
     need_lab!();
-    let bed = Bed::start();
+    reaches_every_pod(&Bed::start());
+}
+
+/// A client outside, by each way and through each node.
+pub(crate) fn reaches_every_pod(bed: &Bed) {
     let pods = bed.pods();
     for policy in ["Cluster", "Local"] {
         bed.expose(&pods, |spec| spec.external_traffic_policy = Some(policy.to_owned()));
@@ -121,7 +125,11 @@ fn flows_and_the_nodes_own_sockets_do_not_take_each_others_answers() {
 #[test]
 fn large_requests_come_through_whole() {
     need_lab!();
-    let bed = Bed::start();
+    carries_large_requests(&Bed::start());
+}
+
+/// A request of many segments, to a pod of the node and to one of the other.
+pub(crate) fn carries_large_requests(bed: &Bed) {
     let pods = bed.pods();
     // Once on the node itself, once on the other one.
     for served in [&pods[..1], &pods[2..3]] {

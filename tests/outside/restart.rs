@@ -19,8 +19,13 @@ use crate::bed::{Bed, Way};
 fn a_killed_agent_costs_no_connection_from_outside() {
     need_lab!();
     let mut bed = Bed::start();
-    let pods = bed.pods();
-    bed.expose(&pods, |_| {});
+    let spec = bed.served.spec();
+    bed.expose(&bed.pods(), |_| {});
+    survives(&mut bed, &spec);
+}
+
+/// Connections are open while the first node's agent is killed, and started again as `spec`.
+pub(crate) fn survives(bed: &mut Bed, spec: &AgentSpec) {
     let to = |family| Way::NodePort.at(bed.node(1), family);
     let holds = Family::BOTH.map(|family| {
         let spec = HoldSpec { ask: AskSpec::tcp(to(family)), connections: 16, every_ms: 20 };
@@ -33,8 +38,7 @@ fn a_killed_agent_costs_no_connection_from_outside() {
     for to in dialled {
         bed.ask("TCP", to).unwrap();
     }
-    let spec = bed.served.spec();
-    bed.served.agent = Agent::start(bed.node(1), &spec).unwrap();
+    bed.served.agent = Agent::start(bed.node(1), spec).unwrap();
     wait::until(Duration::from_secs(10), "exchanges after the restart", || {
         let report = |hold: &lab::wire::Task| bed.client.hold_report(*hold).unwrap().exchanges;
         holds.iter().map(report).sum::<u64>() > before + 320

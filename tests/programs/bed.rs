@@ -63,6 +63,7 @@ impl Bed {
             bpf_root: Path::new("/sys/fs/bpf").join(&name),
             cgroup_root: place.cgroup.clone(),
             allow_foreign: false,
+            no_tcx: false,
             limits: Capacities::MAXIMUM,
         };
         // Before anything exists, so that a panic on the way removes what does.

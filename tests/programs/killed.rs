@@ -34,6 +34,7 @@ fn child_that_replaces_until_it_is_killed() {
         bpf_root: PathBuf::from(root),
         cgroup_root: cgroup.into(),
         allow_foreign: false,
+        no_tcx: false,
         limits: Capacities::MAXIMUM,
     };
     let build = options.bpf_root.join(format!("v{LAYOUT_VERSION}/build"));

@@ -55,6 +55,10 @@ pub(super) struct Args {
     /// sluice.dev/socket-lb=false
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     no_socket_runtime_classes: Vec<String>,
+    /// Attach to devices by clsact filters also where the kernel has tcx (Linux 6.6), so that
+    /// tc's priorities order our programs among others'
+    #[arg(long)]
+    no_tcx: bool,
     /// Let maps grow to no more entries than this, to bound their memory: "frontends",
     /// "services" (a record for each service port, family and type), "slots", "backends",
     /// "members" (one for each backend of a Service with affinity), "source-ranges"; what is
@@ -123,6 +127,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
             nested_cgroup: args.allow_nested_cgroup,
             foreign_programs: args.allow_foreign_programs,
         },
+        no_tcx: args.no_tcx,
         rules,
         limits: Limit::apply(&args.max_entries),
         max_flows: args.max_flows,

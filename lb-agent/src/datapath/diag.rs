@@ -6,7 +6,7 @@
 //! the next call on it gives, or the one that sleeps in it. The program connects again, or
 //! opens another socket.
 
-use std::{io, net::UdpSocket, os::fd::AsFd as _};
+use std::{io, net::UdpSocket};
 
 use lb_common::{addr::Addr, be::Be16};
 use netlink_packet_sock_diag::{
@@ -14,21 +14,15 @@ use netlink_packet_sock_diag::{
     constants::{AF_INET, AF_INET6, IPPROTO_UDP},
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
 };
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtnetlink::{
-    packet_core::{
-        NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-        NetlinkSerializable, Nla as _,
-    },
-    sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG},
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, Nla as _},
+    sys::protocols::NETLINK_SOCK_DIAG,
 };
 
+use super::netlink::Netlink;
+
 /// A conversation about the sockets of the namespace in which it was opened.
-pub struct Diag {
-    socket: Socket,
-    sequence: u32,
-    buffer: Vec<u8>,
-}
+pub struct Diag(Netlink);
 
 /// A UDP socket that has a peer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,10 +40,7 @@ pub struct Connected {
 impl Diag {
     /// Opens a conversation in the calling thread's namespace.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
+        Netlink::open(NETLINK_SOCK_DIAG).map(Self)
     }
 
     /// Every connected UDP socket. `NotFound`: the kernel has no CONFIG_INET_UDP_DIAG.
@@ -74,8 +65,7 @@ impl Diag {
             states: StateFlags::empty(),
             socket_id: socket.id.clone(),
         });
-        self.send(SockDiagDestroy::new(request), NLM_F_ACK)?;
-        match self.replies(|_| ()) {
+        match self.0.ask(SockDiagDestroy::new(request), NLM_F_ACK, |_: SockDiagMessage| ()) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -90,60 +80,13 @@ impl Diag {
             states: StateFlags::ESTABLISHED,
             socket_id: if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() },
         });
-        self.send(request, NLM_F_DUMP)?;
         let mut found = Vec::new();
-        self.replies(|response| found.push(Connected::from(response)))?;
-        Ok(found)
-    }
-
-    fn send<T: NetlinkSerializable>(&mut self, message: T, flags: u16) -> io::Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map(drop)
-    }
-
-    /// Reads the answers to the last request to their end.
-    fn replies(&mut self, mut each: impl FnMut(InetResponse)) -> io::Result<()> {
-        loop {
-            let length = self.receive()?;
-            let mut rest = self.buffer.get(..length).unwrap_or_default();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
-                    .map_err(io::Error::other)?;
-                let next = (message.header.length as usize).next_multiple_of(ALIGNMENT);
-                rest = rest.get(next..).unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
-                    // Left over from a request that was given up.
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                        each(*response);
-                    }
-                    NetlinkPayload::Error(error) if error.code.is_some() => {
-                        return Err(error.to_io());
-                    }
-                    NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => return Ok(()),
-                    _ => {}
-                }
+        self.0.ask(request, NLM_F_DUMP, |answer| {
+            if let SockDiagMessage::InetResponse(response) = answer {
+                found.push(Connected::from(*response));
             }
-        }
-    }
-
-    /// One datagram of answers. The kernel writes them while it is asked, so that one that
-    /// does not come was lost.
-    fn receive(&mut self) -> io::Result<usize> {
-        let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ready, PollTimeout::from(PATIENCE_MS))? == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "sock_diag does not answer"));
-        }
-        self.socket.recv(&mut self.buffer.as_mut_slice(), 0)
+        })?;
+        Ok(found)
     }
 }
 
@@ -189,12 +132,6 @@ fn cgroup_of(attribute: &Nla) -> Option<u64> {
     Some(u64::from_ne_bytes(id))
 }
 
-/// More than the kernel puts into one datagram of a dump.
-const BUFFER: usize = 64 * 1024;
-/// NLMSG_ALIGNTO.
-const ALIGNMENT: usize = 4;
-/// Milliseconds.
-const PATIENCE_MS: u16 = 2_000;
 /// `include/uapi/linux/inet_diag.h`.
 const INET_DIAG_CGROUP_ID: u16 = 21;
 

@@ -13,7 +13,7 @@ use aya::{
 
 use super::{
     cgroup::Cgroup,
-    load::{HOOKS, Hook},
+    load::{HOOKS, Hook, TCX_INGRESS},
     syscall::{self, Attached},
 };
 
@@ -82,6 +82,11 @@ pub fn has_mptcp() -> bool {
     has_helper(BpfHelper::BPF_FUNC_skc_to_mptcp_sock)
 }
 
+/// Whether the kernel attaches programs to devices by tcx (Linux 6.6).
+pub fn has_tcx() -> bool {
+    syscall::attached_to_device(LOOPBACK, TCX_INGRESS).is_ok()
+}
+
 fn has_helper(helper: BpfHelper) -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, helper).unwrap_or_default()
 }
@@ -99,3 +104,6 @@ fn describe(cgroup: &Cgroup, hook: &'static Hook, id: u32) -> Foreign {
         cgroup: at.map(|at| at.path().to_owned()),
     }
 }
+
+/// The index of the loopback device.
+const LOOPBACK: u32 = 1;

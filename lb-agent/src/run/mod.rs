@@ -212,6 +212,7 @@ fn open(config: &Config, cgroup_root: &Path) -> Result<Kernel, LoadError> {
         bpf_root: config.bpf_root.clone(),
         cgroup_root: cgroup_root.to_owned(),
         allow_foreign: config.allow.foreign_programs,
+        no_tcx: config.no_tcx,
         limits: config.limits,
     };
     let of_node = || Node::here(tuning::conntrack_max(&config.tuning.conntrack)).flows();

@@ -12,7 +12,7 @@ use lab::{
     driver::{Driver, Outcome},
     place::bounded_output,
     served::{Served, plain, vip},
-    shown::json_lines,
+    shown::{ProgramRow, json_lines},
     wait,
     wire::{Answer, AskSpec, Echo, Family, Kind, Sock},
 };
@@ -30,11 +30,16 @@ pub(crate) fn run() -> Result<()> {
     }
     let mut served = Served::with(Lab::builder().nodes(1).pods(3), |spec| spec)?;
     let programs = served.agent.programs()?;
-    let attached = programs.iter().filter(|program| program.link.is_some()).count();
+    let attached = programs.iter().filter(|program| program.kind.is_some()).count();
     say(&format!("run: ready, {attached} of {} programs attached", programs.len()));
+    let at_device =
+        |program: &ProgramRow| program.kind.clone().filter(|_| program.device.is_some());
+    let kinds: Vec<_> = programs.iter().filter_map(at_device).collect();
+    say(&format!("programs at eth0: {}", kinds.join(", ")));
     calls(&served)?;
     refused(&served)?;
     ranges(&served)?;
+    outside(&served)?;
     stale(&served)?;
     restart(&mut served)?;
     unload(&mut served)
@@ -126,6 +131,24 @@ fn ranges(served: &Served) -> Result<()> {
     Ok(())
 }
 
+/// NP-01: a NodePort, dialled by the client outside: packets are rewritten, in and out.
+fn outside(served: &Served) -> Result<()> {
+    let mut service = plain("public", 14);
+    let spec = service.spec.get_or_insert_default();
+    spec.type_ = Some("NodePort".to_owned());
+    spec.ports.iter_mut().flatten().for_each(|port| port.node_port = Some(NODE_PORT.into()));
+    served.expose_as(service, &[served.lab.pod("pod-1-3")?])?;
+    let client = served.lab.client().driver()?;
+    for family in Family::BOTH {
+        let to = served.node()?.at(family, NODE_PORT);
+        let ask = |ask| client.ask(ask).map_or_else(|error| error.name, |answer| answer.echo.pod);
+        let [tcp, udp] = [AskSpec::tcp(to), AskSpec::udp(to)].map(ask);
+        let family = if family == Family::V4 { "IPv4" } else { "IPv6" };
+        say(&format!("from outside, by {family}: {tcp} over TCP, {udp} over UDP"));
+    }
+    Ok(())
+}
+
 /// CT-01: a connected UDP socket whose backend has gone is disconnected, by SOCK_DESTROY in the
 /// pod's namespace.
 fn stale(served: &Served) -> Result<()> {
@@ -202,5 +225,7 @@ fn agent(words: &[&str]) -> Result<Printed> {
 
 /// VIPs of the Service that has source ranges.
 const BALANCERS: [&str; 2] = ["203.0.113.12", "2001:db8:113::12"];
+/// Of the Service that the client outside dials.
+const NODE_PORT: u16 = 30_080;
 /// How long a step may take, in a lab that has patience.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     cli::output::{self, Format, Row},
     datapath::{
-        load::{PinnedProgram, Turn},
+        load::{PinnedProgram, Turn, Way},
         view::View,
     },
 };
@@ -19,7 +19,9 @@ struct ProgramRow {
     program: String,
     /// The kernel's id, as in `bpftool prog show id`.
     id: u32,
-    /// The id of the link that holds it in place; `None` if it is not attached.
+    /// cgroup, tcx or clsact; `None` if it is not attached.
+    kind: Option<&'static str>,
+    /// The id of the link that holds it in place; `None` also for a filter, which needs none.
     link: Option<u32>,
     /// The network device; `None` for a program of the cgroup.
     device: Option<String>,
@@ -40,15 +42,17 @@ pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
 
 impl From<PinnedProgram> for ProgramRow {
     fn from(program: PinnedProgram) -> Self {
-        let PinnedProgram { name, id, link, device, is_ours } = program;
-        let (device, place) = device.map(|Turn { device, place }| (device, place)).unzip();
+        let PinnedProgram { name, id, link, way, device, is_ours } = program;
+        let (device, place) = device.map(|Turn { device, place, .. }| (device, place)).unzip();
         let (position, of) = place.flatten().unzip();
-        Self { program: name, id, link, device, position, of, ours: is_ours }
+        let kind = way.map(Way::name);
+        Self { program: name, id, kind, link, device, position, of, ours: is_ours }
     }
 }
 
 impl Row for ProgramRow {
-    const TITLES: &'static [&'static str] = &["PROGRAM", "ID", "LINK", "DEVICE", "TURN", "WHOSE"];
+    const TITLES: &'static [&'static str] =
+        &["PROGRAM", "ID", "KIND", "LINK", "DEVICE", "TURN", "WHOSE"];
 
     fn cells(&self) -> Vec<String> {
         let turn = match (self.position, self.of) {
@@ -58,7 +62,8 @@ impl Row for ProgramRow {
         vec![
             self.program.clone(),
             self.id.to_string(),
-            self.link.map_or_else(|| "not attached".to_owned(), |link| link.to_string()),
+            self.kind.unwrap_or("not attached").to_owned(),
+            self.link.map(|link| link.to_string()).unwrap_or_default(),
             self.device.clone().unwrap_or_default(),
             turn,
             if self.ours { "ours" } else { "another's" }.to_owned(),

@@ -1,30 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The attachments to network devices: pinned tcx links, one for each device and direction.
+//! The attachments to network devices, one for each device and direction: pinned tcx links, or
+//! clsact filters on kernels that have no tcx.
 //!
-//! A link goes with its device; its pin stays behind and is removed here. Devices are named by
-//! their index, which no other device of the namespace ever gets.
+//! A link goes with its device; its pin stays behind and is removed here. A filter has no pin:
+//! the program's own, below `links`, stands for it. Devices are named by their index, which no
+//! other device of the namespace ever gets.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    os::fd::OwnedFd,
-    path::Path,
-    sync::Arc,
-};
+mod clsact;
+mod tcx;
+mod turns;
+
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use super::{
     error::{LoadError, file},
-    links::{Hook, PinnedProgram, Place, TCX_INGRESS, Turn},
+    links::{self, Place},
     object::Program,
     pins::{self, Pins},
 };
-use crate::datapath::syscall::{self, LinkDescription, LinkTarget};
+use crate::datapath::syscall;
+
+pub(super) use self::{
+    clsact::tidy,
+    turns::{marked, strangers, turn},
+};
 
 /// The names of network devices, by index.
 pub type Devices = BTreeMap<u32, Arc<str>>;
 
-/// Makes the programs run at these devices and at no others. A link that is there is updated
-/// in place; programs of others at a device stay as they are.
+/// How programs are attached to devices.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Manner {
+    /// By tcx links; else by clsact filters.
+    pub(super) tcx: bool,
+}
+
+/// Why a device is not served.
+enum Failure {
+    /// It is no longer there.
+    Gone,
+    /// The kernel did not attach the program.
+    Kernel(io::Error),
+    /// The attachment was made and not pinned, or another one could not be ended.
+    Pin(LoadError),
+}
+
+/// Makes the programs run at these devices and at no others. An attachment that is there is
+/// updated in place; programs of others at a device stay as they are.
 ///
 /// # Errors
 ///
@@ -33,18 +55,21 @@ pub type Devices = BTreeMap<u32, Arc<str>>;
 pub(super) fn follow(
     programs: &[Program],
     devices: &Devices,
+    manner: Manner,
     pins: &Pins,
 ) -> Result<(), LoadError> {
     for path in pins.links()? {
-        let Some((_, index)) = place_of(&path) else { continue };
-        if !devices.contains_key(&index) {
-            pins::remove(&path)?;
+        // A qdisc goes last, with `tidy`.
+        let attachment = place_of(&path).filter(|(name, _)| links::hook(name).is_some());
+        if attachment.is_some_and(|(_, index)| !devices.contains_key(&index)) {
+            links::detach(&path)?;
         }
     }
     let mut first = Ok(());
     for (index, name) in devices {
         for program in programs.iter().filter(|program| program.hook.place == Place::Device) {
-            match attach_one(program, *index, pins) {
+            let attach = if manner.tcx { tcx::attach } else { clsact::attach };
+            match attach(program, *index, pins) {
                 Ok(()) => {}
                 Err(Failure::Gone) => break,
                 Err(Failure::Kernel(source)) => {
@@ -56,6 +81,7 @@ pub(super) fn follow(
             }
         }
     }
+    tidy(pins.layout())?;
     first
 }
 
@@ -65,134 +91,55 @@ pub(super) fn update(programs: &[Program], pins: &Pins) -> Result<bool, LoadErro
     take_over(pins)?;
     let mut changed = false;
     for path in pins.links()? {
-        let Some((name, _)) = place_of(&path) else { continue };
+        let Some((name, index)) = place_of(&path) else { continue };
         let Some(program) = programs.iter().find(|program| program.hook.name == name) else {
             continue;
         };
-        let Ok(link) = syscall::object_get(&path) else { continue };
-        let runs = syscall::describe_link(&link).map_err(file("read", &path))?;
-        if runs.program != program.id {
-            match syscall::link_update(&link, &program.fd) {
-                // The device is gone, and the pin will be.
-                Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
-                result => result.map_err(file("update", &path))?,
-            }
-            changed = true;
-        }
+        let Ok(pinned) = syscall::object_get(&path) else { continue };
+        changed |= match syscall::describe_link(&pinned) {
+            Ok(runs) => tcx::update(program, &pinned, runs.program, &path)?,
+            Err(_) => clsact::update(program, index, pins)?,
+        };
     }
     Ok(changed)
 }
 
-/// The hook and the device's index that the pin of a link to a device is named by.
+/// The hook and the device's index that the pin of a device's attachment is named by.
 pub(super) fn place_of(path: &Path) -> Option<(&str, u32)> {
     let (hook, index) = path.file_name()?.to_str()?.rsplit_once('-')?;
     Some((hook, index.parse().ok()?))
 }
 
-/// When a link's program runs at its device; `None` for a link to a cgroup.
-pub(super) fn turn(link: &LinkDescription) -> Option<Turn> {
-    let LinkTarget::Device { index, attach_type } = link.target else { return None };
-    let all = syscall::attached_to_device(index, attach_type).unwrap_or_default();
-    // A number is a device's in each network namespace: it is ours if our link is there.
-    let place = all.iter().position(|one| one.link == link.id).map(|place| (place + 1, all.len()));
-    let name = syscall::device_name(index).ok().filter(|_| place.is_some());
-    let device = name.unwrap_or_else(|| format!("{index}, not in this network namespace"));
-    Some(Turn { device, place })
+/// Ends what a pin stands for that is no link: a filter, by the program that it runs.
+pub(super) fn remove_filter(pin: &Path) -> Result<(), LoadError> {
+    clsact::remove(pin).map_err(file("detach", pin))
 }
 
-/// The programs of others at the devices of these links, each where it runs.
-pub(super) fn strangers<'a>(
-    links: impl Iterator<Item = &'a LinkDescription>,
-    ours: &BTreeSet<u32>,
-) -> Vec<PinnedProgram> {
-    let places = links.filter_map(|link| match link.target {
-        LinkTarget::Device { index, attach_type } => Some((index, attach_type)),
-        LinkTarget::Cgroup { .. } => None,
-    });
-    let places: BTreeSet<_> = places.collect();
-    let others = places.into_iter().flat_map(|(index, attach_type)| {
-        let mut all = syscall::attached_to_device(index, attach_type).unwrap_or_default();
-        if !all.iter().any(|one| ours.contains(&one.program)) {
-            // Another network namespace's device has the number here.
-            all.clear();
-        }
-        let (of, device) = (all.len(), syscall::device_name(index).unwrap_or_default());
-        let turn = move |position| Turn { device: device.clone(), place: Some((position + 1, of)) };
-        let all = all.into_iter().enumerate().filter(|(_, one)| !ours.contains(&one.program));
-        all.map(move |(position, one)| PinnedProgram {
-            name: name_of(one.program, attach_type),
-            id: one.program,
-            link: (one.link != 0).then_some(one.link),
-            device: Some(turn(position)),
-            is_ours: false,
-        })
-    });
-    others.collect()
-}
-
-/// The name of a program, and which way the packets go that it sees.
-fn name_of(program: u32, attach_type: u32) -> String {
-    let described = syscall::program_by_id(program).and_then(syscall::describe_program);
-    let name = described.map(|program| program.name).unwrap_or_default();
-    let name = if name.is_empty() { "without a name".to_owned() } else { name };
-    let direction = if attach_type == TCX_INGRESS { "ingress" } else { "egress" };
-    format!("{name} ({direction})")
-}
-
-/// Why a device is not served.
-enum Failure {
-    /// It is no longer there.
-    Gone,
-    /// The kernel did not attach the program.
-    Kernel(io::Error),
-    /// The link was made and not pinned.
-    Pin(LoadError),
-}
-
-fn attach_one(program: &Program, index: u32, pins: &Pins) -> Result<(), Failure> {
-    let hook = program.hook;
-    let path = pins.link(&pin_name(hook, index));
-    match find(&path, hook, index) {
-        Some((_, runs)) if runs == program.id => Ok(()),
-        Some((link, _)) => syscall::link_update(&link, &program.fd).map_err(Failure::Kernel),
-        None => make(program, index, pins, &path),
-    }
-}
-
-/// The pinned link of a hook, if it still attaches something to this device of this network
-/// namespace, and the program that runs.
-fn find(path: &Path, hook: &Hook, index: u32) -> Option<(OwnedFd, u32)> {
-    let link = syscall::object_get(path).ok()?;
-    let found = syscall::describe_link(&link).ok()?;
-    let target = LinkTarget::Device { index, attach_type: hook.attach_type };
-    let here = syscall::attached_to_device(index, hook.attach_type).ok()?;
-    let attached = here.iter().any(|one| one.link == found.id);
-    (found.target == target && attached).then_some((link, found.program))
-}
-
-/// Attaches a program and pins the link, over one of no use if there is one.
-fn make(program: &Program, index: u32, pins: &Pins, path: &Path) -> Result<(), Failure> {
-    let hook = program.hook;
-    let link = syscall::link_create_device(&program.fd, index, hook.attach_type, hook.first);
-    let link = link.map_err(|error| match error.raw_os_error() {
-        Some(libc::ENODEV) => Failure::Gone,
-        _ => Failure::Kernel(error),
-    })?;
+/// Pins an object, over what was pinned there.
+fn pin(object: impl std::os::fd::AsFd, pins: &Pins, path: &Path) -> Result<(), Failure> {
     let pin = || -> Result<(), LoadError> {
         let new = pins.link("new");
         pins::remove(&new)?;
-        syscall::object_pin(&link, &new).map_err(file("pin", &new))?;
+        syscall::object_pin(object, &new).map_err(file("pin", &new))?;
         pins::rename(&new, path)
     };
     pin().map_err(Failure::Pin)
 }
 
-/// Takes over the links of other layouts.
+/// The kernel's answer to an attachment.
+fn failed(error: io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::ENODEV) => Failure::Gone,
+        _ => Failure::Kernel(error),
+    }
+}
+
+/// Takes over the attachments of other layouts.
 fn take_over(pins: &Pins) -> Result<(), LoadError> {
     for layout in pins.other_layouts() {
         for path in pins::entries(&layout.join("links"))? {
             let Some((hook, index)) = place_of(&path) else { continue };
-            let own = pins.link(&format!("{hook}-{index}"));
+            let own = pins.link(&pin_name(hook, index));
             if !own.exists() {
                 pins::rename(&path, &own)?;
             }
@@ -201,6 +148,6 @@ fn take_over(pins: &Pins) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn pin_name(hook: &Hook, index: u32) -> String {
-    format!("{}-{index}", hook.name)
+fn pin_name(hook: &str, index: u32) -> String {
+    format!("{hook}-{index}")
 }

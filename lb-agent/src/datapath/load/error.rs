@@ -120,7 +120,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// A program could not be attached to a network device.
-    #[error("cannot attach {program} to device {device}: {}", tcx(source))]
+    #[error("cannot attach {program} to device {device}: {}", at_device(source))]
     Device {
         /// The program's name.
         program: &'static str,
@@ -167,9 +167,12 @@ pub(super) fn file(
 }
 
 /// What the answer to an attachment means.
-fn tcx(source: &io::Error) -> String {
+fn at_device(source: &io::Error) -> String {
     match source.raw_os_error() {
-        Some(libc::EINVAL) => "the kernel has no tcx, which came with Linux 6.6".to_owned(),
+        Some(libc::ENOENT) => {
+            "the kernel has neither tcx (Linux 6.6) nor clsact; run: modprobe -a sch_ingress cls_bpf"
+                .to_owned()
+        }
         _ => source.to_string(),
     }
 }

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::datapath::{
     cgroup::Cgroup,
+    filters::Direction,
     probe,
-    syscall::{self, LinkTarget},
+    syscall::{self, LinkDescription, LinkTarget},
 };
 
 /// A place in the kernel where a program runs.
@@ -45,22 +46,50 @@ pub struct PinnedProgram {
     pub name: String,
     /// The kernel's id.
     pub id: u32,
-    /// The link that attaches it.
+    /// The link that attaches it; `None` also for a filter, which needs none.
     pub link: Option<u32>,
+    /// How it is attached; `None` if it is not.
+    pub way: Option<Way>,
     /// The device that it is attached to, if that is no cgroup.
     pub device: Option<Turn>,
     /// Whether it is ours.
     pub is_ours: bool,
 }
 
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// By a link to a cgroup.
+    Cgroup,
+    /// By a tcx link to a device.
+    Tcx,
+    /// By a filter of a device's clsact qdisc.
+    Clsact,
+}
+
 /// When a program runs at a device.
 #[derive(Debug)]
 pub struct Turn {
+    /// The device's index.
+    pub index: u32,
+    /// Which way the packets go that it sees.
+    pub direction: Direction,
     /// The device's name, or what is known of it.
     pub device: String,
     /// Its place among the programs of the same direction, from 1, and how many there are;
     /// `None` if the device is gone, or of another network namespace than the caller's.
     pub place: Option<(usize, usize)>,
+}
+
+impl Way {
+    /// The word that people read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
 }
 
 /// Makes every program run at the cgroup, in the order of [`HOOKS`]. A link that is there
@@ -97,6 +126,7 @@ pub(super) fn attach(
 /// still meet our programs.
 pub(super) fn detach(pin: &Path) -> Result<(), LoadError> {
     match syscall::object_get(pin) {
+        Ok(found) if syscall::describe_program(&found).is_ok() => devices::remove_filter(pin)?,
         Ok(link) => syscall::link_detach(link).map_err(file("detach", pin))?,
         // Nothing there, or no link: then there is nothing to end.
         Err(error) => tracing::debug!(pin = %pin.display(), %error, "no link to detach"),
@@ -109,8 +139,9 @@ pub(super) fn detach(pin: &Path) -> Result<(), LoadError> {
 /// link that was removed lets go of its program a moment later).
 pub(super) fn ours(pins: &Pins) -> Vec<u32> {
     let links = pins.every("links").into_iter().filter_map(|path| {
-        let link = syscall::object_get(&path).and_then(syscall::describe_link);
-        link.ok().map(|link| link.program)
+        let pinned = syscall::object_get(&path).ok()?;
+        let link = syscall::describe_link(&pinned).map(|link| link.program);
+        link.or_else(|_| syscall::describe_program(&pinned).map(|program| program.id)).ok()
     });
     let programs = pins.every("programs").into_iter().chain(pins.every("next/programs"));
     let programs = programs.filter_map(|path| {
@@ -123,12 +154,17 @@ pub(super) fn ours(pins: &Pins) -> Vec<u32> {
 /// The programs that are pinned, in the order of their names, one for each link that runs it;
 /// then those of others at the same devices.
 pub(super) fn pinned(pins: &Pins) -> Result<Vec<PinnedProgram>, LoadError> {
-    let mut links = BTreeMap::<_, Vec<_>>::new();
+    let mut attached = BTreeMap::<u32, Vec<_>>::new();
     for path in pins.links()? {
-        let link = syscall::object_get(&path)
-            .and_then(syscall::describe_link)
-            .map_err(file("read", &path))?;
-        links.entry(link.program).or_default().push(link);
+        let described =
+            syscall::object_get(&path).and_then(|pin| match syscall::describe_link(&pin) {
+                Ok(link) => Ok(Some(Attachment::of(&link))),
+                // The pin of a filter, or of a qdisc.
+                Err(_) => syscall::describe_program(pin).map(|_| Attachment::marked(&path)),
+            });
+        if let Some(found) = described.map_err(file("read", &path))? {
+            attached.entry(found.program).or_default().push(found);
+        }
     }
     // What is no program there is none of ours.
     let described = pins
@@ -137,24 +173,49 @@ pub(super) fn pinned(pins: &Pins) -> Result<Vec<PinnedProgram>, LoadError> {
         .filter_map(|path| syscall::object_get(&path).and_then(syscall::describe_program).ok());
     let mut programs = Vec::new();
     for program in described {
-        let ours = |link, device| PinnedProgram {
+        let ours = |link, way, device| PinnedProgram {
             name: program.name.clone(),
             id: program.id,
             link,
+            way,
             device,
             is_ours: true,
         };
-        match links.get(&program.id) {
-            None => programs.push(ours(None, None)),
-            Some(links) => {
-                programs.extend(links.iter().map(|it| ours(Some(it.id), devices::turn(it))));
+        match attached.remove(&program.id) {
+            None => programs.push(ours(None, None, None)),
+            Some(all) => {
+                programs.extend(all.into_iter().map(|it| ours(it.link, Some(it.way), it.turn)));
             }
         }
     }
     programs.sort_by(|one, other| one.name.cmp(&other.name));
     let ids = programs.iter().map(|program| program.id).collect();
-    programs.extend(devices::strangers(links.values().flatten(), &ids));
+    programs.extend(devices::strangers(&programs, &ids));
     Ok(programs)
+}
+
+/// What a pin below `links` stands for.
+struct Attachment {
+    program: u32,
+    link: Option<u32>,
+    way: Way,
+    turn: Option<Turn>,
+}
+
+impl Attachment {
+    fn of(link: &LinkDescription) -> Self {
+        let way = match link.target {
+            LinkTarget::Cgroup { .. } => Way::Cgroup,
+            LinkTarget::Device { .. } => Way::Tcx,
+        };
+        Self { program: link.program, link: Some(link.id), way, turn: devices::turn(link) }
+    }
+
+    /// `None` for a qdisc.
+    fn marked(pin: &Path) -> Option<Self> {
+        let (program, turn) = devices::marked(pin)?;
+        Some(Self { program, link: None, way: Way::Clsact, turn: Some(turn) })
+    }
 }
 
 /// What became of a link.
@@ -225,6 +286,11 @@ fn failed(program: &Program, cgroup: &Cgroup) -> impl FnOnce(io::Error) -> LoadE
 /// The hooks of sockets.
 pub fn socket_hooks() -> impl Iterator<Item = &'static Hook> {
     HOOKS.iter().filter(|hook| hook.place == Place::Cgroup)
+}
+
+/// The hook of a name.
+pub(super) fn hook(name: &str) -> Option<&'static Hook> {
+    HOOKS.iter().find(|hook| hook.name == name)
 }
 
 /// Every hook, in the order in which programs are attached or replaced: those that undo a

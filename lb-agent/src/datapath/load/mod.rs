@@ -43,7 +43,7 @@ pub use self::{
     devices::Devices,
     error::LoadError,
     fate::{Misfit, Wrong},
-    links::{HOOKS, Hook, PinnedProgram, Place, TCX_EGRESS, TCX_INGRESS, Turn, socket_hooks},
+    links::{HOOKS, Hook, PinnedProgram, Place, TCX_EGRESS, TCX_INGRESS, Turn, Way, socket_hooks},
 };
 
 /// Where the datapath lives.
@@ -55,6 +55,8 @@ pub struct Options {
     pub cgroup_root: PathBuf,
     /// Go on although other programs rewrite connections, too.
     pub allow_foreign: bool,
+    /// Attach to devices by clsact filters although the kernel may have tcx.
+    pub no_tcx: bool,
     /// Sizes beyond which maps do not grow. Larger ones that are pinned stay as they are.
     pub limits: Capacities,
 }
@@ -65,6 +67,7 @@ pub struct Loader {
     pins: Pins,
     cgroup: Cgroup,
     globals: Globals,
+    manner: devices::Manner,
     _lock: Lock,
 }
 
@@ -108,7 +111,7 @@ impl Loader {
     /// Takes the lock, removes what another agent left half made, and checks
     /// that no other balancer is attached.
     pub fn new(options: &Options) -> Result<Self, LoadError> {
-        let Options { bpf_root, cgroup_root, allow_foreign, .. } = options;
+        let Options { bpf_root, cgroup_root, allow_foreign, no_tcx, .. } = options;
         make_root(bpf_root)?;
         let lock = Lock::take(bpf_root)?;
         let cgroup = Cgroup::open(cgroup_root)
@@ -129,7 +132,8 @@ impl Loader {
             has_mptcp: u64::from(probe::has_mptcp()),
             namespace: namespace_layout(),
         };
-        Ok(Self { pins, cgroup, globals, _lock: lock })
+        let manner = devices::Manner { tcx: !no_tcx && probe::has_tcx() };
+        Ok(Self { pins, cgroup, globals, manner, _lock: lock })
     }
 
     /// Brings maps of at least the wanted sizes and the programs over them into being, from
@@ -188,7 +192,7 @@ impl Loader {
     /// # Errors
     /// Why the first device could not be served; all others are.
     pub fn follow(&self, generation: &Generation, devices: &Devices) -> Result<(), LoadError> {
-        devices::follow(&generation.programs, devices, &self.pins)
+        devices::follow(&generation.programs, devices, self.manner, &self.pins)
     }
 
     /// The hook of a generation that does not run for processes of the cgroup, if there is
@@ -347,6 +351,7 @@ pub fn unload(bpf_root: &Path) -> Result<bool, LoadError> {
         }
     }
     for layout in &layouts {
+        devices::tidy(layout)?;
         pins::remove(layout)?;
     }
     match fs::remove_dir(bpf_root) {

@@ -11,7 +11,7 @@ use lb_common::namespace::NamespaceLayout;
 
 use crate::datapath::{
     cgroup::{self, Cgroup},
-    diag, load,
+    diag, filters, load,
     probe::{
         self,
         btf::{self, BtfError},
@@ -211,15 +211,18 @@ fn destroy() -> Requirement {
 /// By a look at the loopback device, which has index 1 in every namespace.
 fn tcx() -> Requirement {
     let name = "tcx";
-    match syscall::attached_to_device(LOOPBACK, load::TCX_INGRESS) {
-        Ok(_) => ok(name, "the kernel attaches programs to devices by tcx".to_owned()),
+    if probe::has_tcx() {
+        return ok(name, "the kernel attaches programs to devices by tcx".to_owned());
+    }
+    match filters::probe() {
+        Ok(()) => ok(name, "the kernel has no tcx (Linux 6.6): clsact filters are used".to_owned()),
         Err(error) => {
             let mend = match error.raw_os_error() {
-                Some(libc::EINVAL) => "update to Linux 6.6 or later",
+                Some(libc::ENOENT) => "run: modprobe -a sch_ingress cls_bpf",
                 _ => "run as root",
             };
             let lost = "clients outside the cluster are not served through this node";
-            degraded(name, format!("the kernel has no tcx: {error}"), lost, mend.to_owned())
+            degraded(name, format!("neither tcx nor clsact: {error}"), lost, mend.to_owned())
         }
     }
 }
@@ -392,8 +395,6 @@ pub const CAPABILITIES: [(&str, u32); 3] =
 
 /// From here on sockets lose nothing.
 const FULL: (u32, u32) = (5, 18);
-/// The index of the loopback device.
-const LOOPBACK: u32 = 1;
 /// Before this the programs do not load.
 const OLDEST: (u32, u32) = (5, 15);
 
