@@ -34,7 +34,7 @@ const KEYS: [(&str, &[&str]); 6] = [
     ),
     ("sockets", &["cookie", "call", "frontend", "backend", "state"]),
     ("affinity", &["service", "client", "backend", "idle_secs", "live"]),
-    ("programs", &["program", "id", "link", "device", "position", "of", "ours"]),
+    ("programs", &["program", "id", "kind", "link", "device", "position", "of", "ours"]),
     ("counters", &["reason", "count", "meaning"]),
 ];
 
