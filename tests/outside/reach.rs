@@ -36,7 +36,7 @@ pub(crate) fn reaches_every_pod(bed: &Bed) {
             let may: BTreeSet<_> = may.map(|pod| pod.name.clone()).collect();
             for family in Family::BOTH {
                 for protocol in PROTOCOLS {
-                    let seen = answering(&bed, node, (protocol, way.at(node, family)), may.len());
+                    let seen = answering(bed, node, (protocol, way.at(node, family)), may.len());
                     assert_eq!(seen, may, "{policy} {protocol} {way:?} {family:?} {}", node.name);
                 }
             }
