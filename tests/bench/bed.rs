@@ -13,17 +13,21 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Service;
 use lab::{
     Lab,
+    agent::Agent,
     cluster::Cluster,
     node::Node,
     objects::NAMESPACE,
+    place::Place,
     pod::Pod,
     process::Process,
     proxy::{Proxy, Running},
 };
+use nix::sys::signal::Signal;
 
 use crate::{
     bulk::{Exposed, MANY_PODS},
     machine::Memory,
+    outside,
     probe::{self, PORT, Probe, Task},
     proxy::{self, START_LIMIT},
     rounds::{Scale, say},
@@ -41,7 +45,7 @@ pub(crate) struct Bed {
     /// The pod that stands for all endpoints of the many Services, and its server.
     far: (Pod, Process),
     /// Last, so that it outlives what runs in it.
-    _lab: Lab,
+    lab: Lab,
 }
 
 /// One way from a pod to two others on its node.
@@ -84,7 +88,7 @@ impl Bed {
         let cluster = Cluster::start(&lab)?;
         let seconds = started.elapsed().as_secs_f64();
         say(&format!("lab {} with {} columns is up, {seconds:.1} s", lab.id(), columns.len()));
-        Ok(Self { scale, columns, cluster: Some(cluster), far, _lab: lab })
+        Ok(Self { scale, columns, cluster: Some(cluster), far, lab })
     }
 
     /// Lets each proxy program a node while there is one Service in the cluster. The proxies
@@ -119,9 +123,12 @@ impl Bed {
             exposed.push(column.own());
             exposed.extend(column.at_home());
         }
+        let (mut services, mut slices) = outside::objects(self);
+        services.extend(exposed.iter().map(Exposed::service));
+        slices.extend(exposed.iter().map(Exposed::slice));
         let api = self.cluster()?.api();
-        api.create_all(exposed.iter().map(Exposed::service).collect())?;
-        api.create_all(exposed.iter().map(Exposed::slice).collect())?;
+        api.create_all(services)?;
+        api.create_all(slices)?;
         say(&format!(
             "{} Services with {} endpoints in the API server, {:.1} s",
             exposed.len(),
@@ -134,6 +141,11 @@ impl Bed {
     /// Stops the control plane and every proxy: traffic is measured in peace.
     pub(crate) fn quiet(&mut self) -> Result<()> {
         for column in &mut self.columns {
+            if let Some(Running::Sluice(agent)) = &mut column.running {
+                // It was put to sleep when its Services were served: devices may come later.
+                agent.process().signal(Signal::SIGCONT)?;
+                await_devices(agent)?;
+            }
             column.running = None;
         }
         self.cluster = None;
@@ -152,6 +164,27 @@ impl Bed {
     pub(crate) fn large(&mut self) -> Result<(&Cluster, impl Iterator<Item = &mut Column>)> {
         let cluster = self.cluster.as_ref().context("the control plane is stopped")?;
         Ok((cluster, self.columns.iter_mut().filter(|column| column.services > 1)))
+    }
+
+    /// Someone outside the cluster.
+    pub(crate) fn client(&self) -> &Place {
+        self.lab.client()
+    }
+
+    /// The node of the pod that is on none of the columns'.
+    pub(crate) fn far_node(&self) -> Result<&Node> {
+        self.lab.node(&self.far.0.node)
+    }
+
+    /// The Service of that pod, for clients outside.
+    pub(crate) fn far_service(&self) -> Exposed {
+        Exposed {
+            name: "far".to_owned(),
+            ip: Ipv4Addr::new(10, 96, 4, 1),
+            endpoints: vec![self.far.0.v4],
+            node: self.far.0.node.clone(),
+            udp: true,
+        }
     }
 
     /// The many Services.
@@ -255,6 +288,15 @@ fn far_pod(lab: &Lab, node: &Node) -> Result<(Pod, Process)> {
     }
     let partner = probe::start_partner(&pod)?;
     Ok((pod, partner))
+}
+
+/// Waits until an agent's programs are at a device.
+fn await_devices(agent: &Agent) -> Result<()> {
+    lab::wait::for_value(START_LIMIT, "programs at a device", || {
+        let rows = agent.programs()?;
+        anyhow::ensure!(rows.iter().any(|row| row.device.is_some()), "there are none");
+        Ok(())
+    })
 }
 
 /// Waits until no slice of ours is left: the garbage collector removes those of a deleted

@@ -16,6 +16,7 @@ mod bulk;
 mod cold;
 mod machine;
 mod micro;
+mod outside;
 mod probe;
 mod programming;
 mod proxy;
@@ -67,6 +68,8 @@ enum Part {
     Traffic,
     /// The connect hook alone
     Hook,
+    /// Clients outside: NodePorts
+    Outside,
     /// Compile and plan, in memory
     Micro,
 }
@@ -110,7 +113,10 @@ fn measure(args: &Args) -> Result<()> {
     if wants(Part::Micro) {
         report.sections.extend(micro::run()?);
     }
-    if [Part::Cold, Part::Programming, Part::Traffic, Part::Hook].into_iter().any(wants) {
+    if [Part::Cold, Part::Programming, Part::Traffic, Part::Hook, Part::Outside]
+        .into_iter()
+        .any(wants)
+    {
         let mut bed = Bed::make(scale, &args.without)?;
         bed.program_small()?;
         bed.fill()?;
@@ -127,6 +133,9 @@ fn measure(args: &Args) -> Result<()> {
         }
         if wants(Part::Hook) {
             report.sections.extend(traffic::hook(&mut bed)?);
+        }
+        if wants(Part::Outside) {
+            report.sections.extend(outside::run(&mut bed)?);
         }
     }
     say(&format!("done after {:.0} s", started.elapsed().as_secs_f64()));

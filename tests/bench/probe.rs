@@ -7,14 +7,15 @@
 use std::{
     env,
     io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     process::{ChildStdin, ChildStdout, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
-use lab::{pod::Pod, process::Process};
+use lab::{place::Place, process::Process};
 use serde::{Deserialize, Serialize};
 
+mod flood;
 pub(crate) mod inside;
 pub(crate) mod partner;
 
@@ -31,6 +32,10 @@ pub(crate) enum Task {
     ConnectCalls { to: Vec<SocketAddr>, count: u32, listen: u16 },
     /// `connect(2)` again and again on one UDP socket.
     Reconnects { to: Vec<SocketAddr>, count: u32 },
+    /// Datagrams of raw frames from `from` and so many ports, as fast as they can be sent.
+    Flood { from: Ipv4Addr, to: SocketAddrV4, ports: u16, for_ms: u64 },
+    /// So many pieces of 128 KiB on one connection, to their end.
+    Stream { to: Vec<SocketAddr>, pieces: u32 },
     /// Connect until it succeeds.
     Await { to: SocketAddr, limit_ms: u64 },
     /// Connect to each until it succeeds, in this order.
@@ -40,8 +45,10 @@ pub(crate) enum Task {
 /// What was measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Outcome {
-    /// Median time of one round, nanoseconds.
-    Median { ns: f64 },
+    /// Median time of one round and its 99th percentile, nanoseconds.
+    Median { ns: f64, late_ns: f64 },
+    /// Packets, and the time that they took, nanoseconds.
+    Sent { packets: f64, ns: f64 },
     /// When it happened: `CLOCK_MONOTONIC` at the first and at the last success, nanoseconds.
     Happened { first_ns: u64, last_ns: u64 },
     /// It did not work.
@@ -58,8 +65,8 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Starts one in a pod.
-    pub(crate) fn start(pod: &Pod) -> Result<Self> {
+    /// Starts one in a pod, or another place.
+    pub(crate) fn start(pod: &Place) -> Result<Self> {
         let mut command = pod.command(own_program()?)?;
         command.arg("probe").stdin(Stdio::piped()).stdout(Stdio::piped());
         let log = pod.logs.join(format!("{}-probe.log", pod.name));
@@ -91,10 +98,24 @@ impl Probe {
 
     /// The median of a measurement, nanoseconds.
     pub(crate) fn median_ns(&mut self, task: &Task) -> Result<f64> {
+        self.median_and_late_ns(task).map(|(ns, _)| ns)
+    }
+
+    /// That, and the 99th percentile.
+    pub(crate) fn median_and_late_ns(&mut self, task: &Task) -> Result<(f64, f64)> {
         self.begin(task)?;
         match self.end()? {
-            Outcome::Median { ns } => Ok(ns),
+            Outcome::Median { ns, late_ns } => Ok((ns, late_ns)),
             other => bail!("{}: {other:?} is no median", self.name),
+        }
+    }
+
+    /// Packets that were sent, and nanoseconds that they took.
+    pub(crate) fn sent(&mut self, task: &Task) -> Result<(f64, f64)> {
+        self.begin(task)?;
+        match self.end()? {
+            Outcome::Sent { packets, ns } => Ok((packets, ns)),
+            other => bail!("{}: {other:?} is no flood", self.name),
         }
     }
 
@@ -108,7 +129,7 @@ impl Probe {
 }
 
 /// Starts a partner in a pod and waits until it listens. Dropping it ends it.
-pub(crate) fn start_partner(pod: &Pod) -> Result<Process> {
+pub(crate) fn start_partner(pod: &Place) -> Result<Process> {
     let mut command = pod.command(own_program()?)?;
     command.arg("partner").stdin(Stdio::null()).stdout(Stdio::piped());
     let log = pod.logs.join(format!("{}-partner.log", pod.name));

@@ -13,7 +13,7 @@ use std::{
 use lab::{
     agent::{Agent, AgentSpec},
     driver::Driver,
-    need_lab, place,
+    need_lab,
     served::{Served, vip},
     wait,
     wire::{AskSpec, Family, HoldSpec, LoadSpec, Task},

@@ -4,7 +4,7 @@
 use std::{
     hint::black_box,
     io::{self, BufRead as _, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{Outcome, Task};
+use super::{Outcome, Task, flood};
 
 /// Does what standard input asks for, until it ends.
 pub(crate) fn run() -> Result<()> {
@@ -48,6 +48,8 @@ fn perform(task: Task) -> Result<Outcome> {
         Task::Datagrams { to, count } => datagrams(&to, count),
         Task::ConnectCalls { to, count, listen } => connect_calls(&to, count, listen),
         Task::Reconnects { to, count } => reconnects(&to, count),
+        Task::Flood { from, to, ports, for_ms } => flood::flood(from, to, ports, for_ms),
+        Task::Stream { to, pieces } => stream(&to, pieces),
         Task::Await { to, limit_ms } => sweep(&[to], limit_ms),
         Task::Sweep { to, limit_ms } => sweep(&to, limit_ms),
     }
@@ -72,8 +74,9 @@ fn median(
         times.push(round(targets.get(place).context("a place in the list")?)?);
     }
     times.sort_unstable();
-    let middle = times.get(times.len() / 2).context("no round at all")?;
-    Ok(Outcome::Median { ns: middle.as_secs_f64() * 1e9 })
+    let at = |place: usize| times.get(place).context("no round at all");
+    let [ns, late_ns] = [at(times.len() / 2)?, at(times.len() * 99 / 100)?];
+    Ok(Outcome::Median { ns: ns.as_secs_f64() * 1e9, late_ns: late_ns.as_secs_f64() * 1e9 })
 }
 
 /// A new connection, a byte there, a byte back. It ends with a reset: nothing lingers in
@@ -129,6 +132,21 @@ fn datagrams(to: &[SocketAddr], count: u32) -> Result<Outcome> {
     })
 }
 
+/// Pieces on one connection, until the other end has read the last.
+fn stream(to: &[SocketAddr], pieces: u32) -> Result<Outcome> {
+    let target = to.first().context("nobody to talk to")?;
+    let mut stream = TcpStream::connect(target)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let piece = vec![0; PIECE];
+    let started = Instant::now();
+    for _ in 0..pieces {
+        stream.write_all(&piece)?;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    io::copy(&mut stream, &mut io::sink())?;
+    Ok(Outcome::Sent { packets: pieces.into(), ns: started.elapsed().as_secs_f64() * 1e9 })
+}
+
 /// `connect(2)` to a listener of this process; accepting and closing are not timed.
 fn connect_calls(to: &[SocketAddr], count: u32, listen: u16) -> Result<Outcome> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen))?;
@@ -156,7 +174,10 @@ fn reconnects(to: &[SocketAddr], count: u32) -> Result<Outcome> {
         Ok(started.elapsed())
     })?;
     match outcome {
-        Outcome::Median { ns } => Ok(Outcome::Median { ns: ns / f64::from(BATCH) }),
+        Outcome::Median { ns, late_ns } => {
+            let [ns, late_ns] = [ns, late_ns].map(|ns| ns / f64::from(BATCH));
+            Ok(Outcome::Median { ns, late_ns })
+        }
         other => Ok(other),
     }
 }
@@ -198,5 +219,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 const AT_ONCE: Duration = Duration::from_millis(20);
 /// Pause after a failed connection.
 const PAUSE: Duration = Duration::from_micros(200);
+/// Bytes of one write of a stream.
+pub(super) const PIECE: usize = 128 << 10;
 /// Calls between two looks at the clock.
 const BATCH: u32 = 20;

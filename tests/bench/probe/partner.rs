@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Answers a byte with a byte, over TCP and UDP, on every address of its pod.
+//! Answers a byte with a byte, over TCP and UDP, on every address of its pod; and what else it
+//! reads at once, with one too.
 
 use std::{
     io::{Read as _, Write as _},
@@ -30,10 +31,10 @@ pub(crate) fn run() -> Result<()> {
 
 /// One connection after the other: probes have one at a time.
 fn connections(listener: &TcpListener) {
-    let mut byte = [0];
+    let mut bytes = vec![0; inside::PIECE];
     while let Ok((mut stream, _)) = listener.accept() {
-        // A probe ends its connections with a reset.
-        while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {}
+        // A probe ends its connections with a reset, and a stream with an end.
+        while matches!(stream.read(&mut bytes), Ok(1..)) && stream.write_all(&[1]).is_ok() {}
     }
 }
 

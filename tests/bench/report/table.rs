@@ -19,7 +19,7 @@ pub(crate) struct Section {
 #[serde(rename_all = "lowercase")]
 enum Table {
     /// Values in one unit, with quartiles and ratios to the first row's of the same round.
-    Paired { unit: &'static str, rows: Vec<Row> },
+    Paired { unit: &'static str, baseline: &'static str, rows: Vec<Row> },
     /// A value of each of several.
     Side { columns: Vec<String>, lines: Vec<Line> },
 }
@@ -44,17 +44,29 @@ pub(crate) struct Line {
     goal: Option<Goal>,
 }
 
-/// The most that something may be.
+/// The most that something may be, or the least.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Goal {
-    most: f64,
+    bound: f64,
+    is_least: bool,
     met: bool,
 }
 
 impl Section {
-    /// A table of interleaved rounds.
+    /// A table of interleaved rounds, the first row of which is a bare path.
     pub(crate) fn paired(title: &str, note: &str, unit: &'static str, rows: Vec<Row>) -> Self {
-        let table = Table::Paired { unit, rows };
+        Self::beside("of bare", title, note, unit, rows)
+    }
+
+    /// A table of interleaved rounds; `baseline` is the title of the ratios to its first row.
+    pub(crate) fn beside(
+        baseline: &'static str,
+        title: &str,
+        note: &str,
+        unit: &'static str,
+        rows: Vec<Row>,
+    ) -> Self {
+        let table = Table::Paired { unit, baseline, rows };
         Self { title: title.to_owned(), note: note.to_owned(), table }
     }
 
@@ -83,8 +95,8 @@ impl Table {
             words.iter().map(|word| (*word).to_owned()).collect()
         };
         match self {
-            Self::Paired { unit, rows } => Cells {
-                titles: own(&["", unit, "quartiles", "of bare", "quartiles", "goal"]),
+            Self::Paired { unit, baseline, rows } => Cells {
+                titles: own(&["", unit, "quartiles", baseline, "quartiles", "goal"]),
                 rows: rows.iter().map(Row::cells).collect(),
             },
             Self::Side { columns, lines } => {
@@ -110,6 +122,13 @@ impl Row {
     pub(crate) fn at_most(self, most: f64) -> Self {
         let goal = self.ratio.map(|ratio| Goal::of(most, ratio.median));
         Self { goal: goal.filter(|_| most.is_finite()), ..self }
+    }
+
+    /// Adds the least that the ratio may be.
+    pub(crate) fn at_least(self, least: f64) -> Self {
+        let goal =
+            |ratio: Quartiles| Goal { bound: least, is_least: true, met: ratio.median >= least };
+        Self { goal: self.ratio.map(goal), ..self }
     }
 
     fn cells(&self) -> Vec<String> {
@@ -161,13 +180,15 @@ impl Line {
 impl Goal {
     /// Whether a value is within it.
     fn of(most: f64, value: f64) -> Self {
-        Self { most, met: value <= most }
+        Self { bound: most, is_least: false, met: value <= most }
     }
 
     /// The goal, and whether it is met.
     fn text(self, unit: &str) -> String {
         let verdict = if self.met { "met" } else { "MISSED" };
-        format!("≤ {}{}{unit}: {verdict}", self.most, if unit.is_empty() { "" } else { " " })
+        let sign = if self.is_least { "≥" } else { "≤" };
+        let space = if unit.is_empty() { "" } else { " " };
+        format!("{sign} {}{space}{unit}: {verdict}", self.bound)
     }
 }
 
@@ -190,6 +211,8 @@ mod tests {
         let row = Row::new("x", Quartiles::default()).against(ratio);
         assert!(row.clone().at_most(1.02).goal.unwrap().met);
         assert!(!row.clone().at_most(1.005).goal.unwrap().met);
+        assert!(row.clone().at_least(1.0).goal.unwrap().met);
+        assert!(!row.clone().at_least(1.5).goal.unwrap().met);
         assert!(row.at_most(f64::INFINITY).goal.is_none());
         assert!(Row::new("the baseline", Quartiles::default()).at_most(1.0).goal.is_none());
         let line = Line::new("x", "s", vec![Some(3.0), Some(1.0)]);
