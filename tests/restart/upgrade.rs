@@ -2,13 +2,7 @@
 //! Nobody notices what happens to the agent: 500 requests a second while it is
 //! killed, stopped, replaced by other builds.
 
-use std::{
-    env, fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{env, fs, path::PathBuf, thread, time::Duration};
 
 use lab::{
     agent::{Agent, AgentSpec},
