@@ -57,6 +57,14 @@ impl Sum {
         Self { total: self.total + (!old.to_wire()) as u64 + new.to_wire() as u64 }
     }
 
+    /// With what other half a word in the place of this one adds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn replacing_low(self, old: Be16, new: Be16) -> Self {
+        let ([o0, o1], [n0, n1]) = (old.bytes, new.bytes);
+        self.replacing(Be32 { bytes: [0, 0, o0, o1] }, Be32 { bytes: [0, 0, n0, n1] })
+    }
+
     /// With what another address in the place of this one adds, in the same family.
     #[inline(always)]
     #[must_use]

@@ -33,7 +33,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Neither TCP nor UDP, so no Service is looked up.
+    /// Neither TCP, UDP nor SCTP, nor an ICMP error, so no Service is looked up.
     PassProtocol = "pass_protocol",
     /// The socket's network namespace asked to be left alone.
     PassBypass = "pass_bypass",
@@ -81,9 +81,9 @@ counters! {
     PassNotIp = "pass_not_ip",
     /// A packet whose headers are cut short or contradict each other was left to the stack.
     PassMalformed = "pass_malformed",
-    /// A fragment was left to the stack.
+    /// A fragment was left to the stack: its first one has not been seen, or it is SCTP's.
     PassFragment = "pass_fragment",
-    /// A TCP segment to a frontend that opens no connection and belongs to no flow was left to the stack.
+    /// A TCP segment, SCTP packet or later fragment that opens nothing and belongs to no flow was left to the stack.
     PassNoFlow = "pass_no_flow",
     /// A packet left the node that is no reply of a local backend to a flow.
     PassNoReply = "pass_no_reply",
@@ -119,6 +119,18 @@ counters! {
     AnswerFailed = "answer_failed",
     /// A flow of a client outside began.
     FlowBegun = "flow_begun",
+    /// An ICMP error about a packet of a flow was translated and went on.
+    IcmpTranslated = "icmp_translated",
+    /// An ICMP error about no flow was left to the stack.
+    PassIcmp = "pass_icmp",
+    /// An ICMP error was left to the stack: the packet that it quotes is cut short, a later fragment, or not its receiver's.
+    PassIcmpMalformed = "pass_icmp_malformed",
+    /// A fragment that came before its first one was taken in once more.
+    FragmentWaited = "fragment_waited",
+    /// An ICMP error or a later fragment could not go on, and no sender is told of those: it was dropped.
+    DroppedUnanswered = "dropped_unanswered",
+    /// More senders were to be told than an ICMP limit allows: the packet was dropped without an answer.
+    AnswerSuppressed = "answer_suppressed",
     /// The agent took a UDP socket's peer away: it had gone, or was a frontend that was never translated.
     Destroyed = "destroyed",
 }

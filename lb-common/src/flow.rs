@@ -94,7 +94,7 @@ bitflags! {
         const ANY = 1 << 0;
         /// A segment with SYN.
         const SYN = 1 << 1;
-        /// A segment without SYN.
+        /// A segment without SYN; of SCTP, a chunk after the first two.
         const DATA = 1 << 2;
         /// A segment with FIN.
         const FIN = 1 << 3;
@@ -105,7 +105,8 @@ bitflags! {
 }
 
 bitflags! {
-    /// The flags of a TCP segment (RFC 9293 3.1), at the bits of the header's byte 13.
+    /// The flags of a TCP segment (RFC 9293 3.1), at the bits of the header's byte 13. What an
+    /// SCTP packet begins with is told in the same words.
     #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
     pub struct TcpFlags: u8 {
         /// No more data from the sender.
@@ -120,8 +121,8 @@ bitflags! {
 }
 
 /// How far a flow has come. The time-outs are those of the kernel's conntrack
-/// (nf_conntrack_proto_tcp.c, nf_conntrack_proto_udp.c), but for the two that kube-proxy sets
-/// (CT-10).
+/// (nf_conntrack_proto_tcp.c, nf_conntrack_proto_udp.c, nf_conntrack_proto_sctp.c), but for the
+/// two that kube-proxy sets (CT-10).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Phase {
     /// UDP, and the client has had no answer.
@@ -138,8 +139,16 @@ pub enum Phase {
     HalfClosed,
     /// Both sides have.
     TimeWait,
-    /// A side has reset the connection.
+    /// A side has reset the connection, or aborted the association.
     Closed,
+    /// SCTP: the client has sent INIT.
+    CookieWait,
+    /// SCTP: the client has sent what INIT was answered with.
+    CookieEchoed,
+    /// SCTP: data may go both ways.
+    Associated,
+    /// SCTP: one side shuts the association down.
+    ShuttingDown,
 }
 
 impl FlowKey {
@@ -249,7 +258,7 @@ impl Seen {
     #[must_use]
     pub const fn with(self, protocol: Protocol, flags: TcpFlags) -> Self {
         let mut seen = Self::from_bits_retain(self.bits() & !Self::RST.bits() | Self::ANY.bits());
-        if protocol.number != Protocol::TCP.number {
+        if protocol.number == Protocol::UDP.number {
             return seen;
         }
         if flags.contains(TcpFlags::SYN) {
@@ -268,6 +277,19 @@ impl Seen {
 }
 
 impl TcpFlags {
+    /// What the first chunk of an SCTP packet says, by its type (RFC 9260 3.2). A packet that
+    /// opens or closes an association has no other chunks, or begins with that one.
+    #[inline(always)]
+    pub const fn of_chunk(kind: u8) -> Self {
+        match kind {
+            INIT => Self::SYN,
+            INIT_ACK => Self::SYN.union(Self::ACK),
+            ABORT => Self::RST,
+            SHUTDOWN | SHUTDOWN_ACK | SHUTDOWN_COMPLETE => Self::FIN.union(Self::ACK),
+            _ => Self::ACK,
+        }
+    }
+
     /// Whether the segment opens a connection.
     #[inline(always)]
     pub const fn opens(self) -> bool {
@@ -278,7 +300,7 @@ impl TcpFlags {
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Unreplied,
         Self::Replied,
         Self::SynSent,
@@ -287,13 +309,20 @@ impl Phase {
         Self::HalfClosed,
         Self::TimeWait,
         Self::Closed,
+        Self::CookieWait,
+        Self::CookieEchoed,
+        Self::Associated,
+        Self::ShuttingDown,
     ];
 
     /// Of a flow in whose directions this has been seen.
     #[inline(always)]
     pub const fn of(protocol: Protocol, forward: Seen, reply: Seen) -> Self {
-        if protocol.number != Protocol::TCP.number {
+        if protocol.number == Protocol::UDP.number {
             return if reply.contains(Seen::ANY) { Self::Replied } else { Self::Unreplied };
+        }
+        if protocol.number == Protocol::SCTP.number {
+            return Self::of_association(forward, reply);
         }
         let both = forward.intersection(reply);
         let either = forward.union(reply);
@@ -312,6 +341,24 @@ impl Phase {
         }
     }
 
+    /// Of an association, whose handshake is INIT, INIT ACK, COOKIE ECHO, COOKIE ACK
+    /// (RFC 9260 5.1).
+    #[inline(always)]
+    const fn of_association(forward: Seen, reply: Seen) -> Self {
+        let either = forward.union(reply);
+        if either.contains(Seen::RST) {
+            Self::Closed
+        } else if either.contains(Seen::FIN) {
+            Self::ShuttingDown
+        } else if forward.intersection(reply).contains(Seen::DATA) {
+            Self::Associated
+        } else if forward.contains(Seen::DATA) {
+            Self::CookieEchoed
+        } else {
+            Self::CookieWait
+        }
+    }
+
     /// How long a flow without a packet is kept, in seconds.
     #[inline(always)]
     pub const fn timeout_secs(self) -> u32 {
@@ -324,6 +371,9 @@ impl Phase {
             // nf_conntrack_tcp_timeout_close_wait as kube-proxy sets it (CT-10).
             Self::HalfClosed => 3_600,
             Self::Closed => 10,
+            Self::CookieWait | Self::CookieEchoed | Self::ShuttingDown => 3,
+            // Five heartbeats and a retransmission.
+            Self::Associated => 210,
         }
     }
 
@@ -341,10 +391,15 @@ impl Phase {
     #[inline(always)]
     pub const fn is_passing(self) -> bool {
         match self {
-            Self::Unreplied | Self::SynSent | Self::SynReceived | Self::TimeWait | Self::Closed => {
-                true
-            }
-            Self::Replied | Self::Established | Self::HalfClosed => false,
+            Self::Unreplied
+            | Self::SynSent
+            | Self::SynReceived
+            | Self::TimeWait
+            | Self::Closed
+            | Self::CookieWait
+            | Self::CookieEchoed
+            | Self::ShuttingDown => true,
+            Self::Replied | Self::Established | Self::HalfClosed | Self::Associated => false,
         }
     }
 
@@ -358,7 +413,7 @@ impl Phase {
     /// Whether a client that opens a connection with a tuple of such a flow starts anew.
     #[inline(always)]
     pub const fn may_start_anew(self) -> bool {
-        matches!(self, Self::TimeWait | Self::Closed)
+        matches!(self, Self::TimeWait | Self::Closed | Self::ShuttingDown)
     }
 
     /// The name that people read.
@@ -372,6 +427,10 @@ impl Phase {
             Self::HalfClosed => "half-closed",
             Self::TimeWait => "time-wait",
             Self::Closed => "closed",
+            Self::CookieWait => "cookie-wait",
+            Self::CookieEchoed => "cookie-echoed",
+            Self::Associated => "associated",
+            Self::ShuttingDown => "shutting-down",
         }
     }
 }
@@ -399,6 +458,14 @@ const ODD: [u64; 6] = [
     0xc2b2_ae3d_27d4_eb4f,
     0x1656_67b1_9e37_79f9,
 ];
+
+/// Chunk types of SCTP (RFC 9260 3.2).
+const INIT: u8 = 1;
+const INIT_ACK: u8 = 2;
+const ABORT: u8 = 6;
+const SHUTDOWN: u8 = 7;
+const SHUTDOWN_ACK: u8 = 8;
+const SHUTDOWN_COMPLETE: u8 = 14;
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,10 @@ impl Protocol {
     pub const UDP: Self = Self::from_number(17);
     /// SCTP.
     pub const SCTP: Self = Self::from_number(132);
+    /// ICMP over IPv4.
+    pub const ICMP: Self = Self::from_number(1);
+    /// ICMP over IPv6.
+    pub const ICMPV6: Self = Self::from_number(58);
     /// No protocol of a Service; in IPv6 the number of an option header (RFC 8200).
     pub const NONE: Self = Self::from_number(0);
 

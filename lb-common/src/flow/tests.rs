@@ -115,3 +115,28 @@ fn only_a_bare_syn_opens() {
         assert!(!flags.opens(), "{flags:?}");
     }
 }
+
+/// RFC 9260 5.1 and 9.2: the first chunk of each packet.
+#[test]
+fn an_association_goes_through_its_phases() {
+    let chunks = [
+        (CLIENT, 1, Phase::CookieWait),
+        (BACKEND, 2, Phase::CookieWait),
+        (CLIENT, 10, Phase::CookieEchoed),
+        (BACKEND, 11, Phase::Associated),
+        (CLIENT, 0, Phase::Associated),
+        (BACKEND, 3, Phase::Associated),
+        (CLIENT, 7, Phase::ShuttingDown),
+        (BACKEND, 8, Phase::ShuttingDown),
+        (CLIENT, 14, Phase::ShuttingDown),
+        (CLIENT, 6, Phase::Closed),
+    ];
+    let mut seen = [Seen::empty(); 2];
+    for (sender, chunk, phase) in chunks {
+        let half = &mut seen[usize::from(sender)];
+        *half = half.with(Protocol::SCTP, TcpFlags::of_chunk(chunk));
+        assert_eq!(Phase::of(Protocol::SCTP, seen[0], seen[1]), phase, "after chunk {chunk}");
+    }
+    assert!(TcpFlags::of_chunk(1).opens());
+    assert!((2..=14).all(|chunk| !TcpFlags::of_chunk(chunk).opens()));
+}

@@ -31,11 +31,11 @@ pub struct Visit {
 
 impl Visit {
     /// The flow was over and is no more.
-    const OVER: u8 = 1 << 3;
+    const OVER: u8 = 1 << 4;
     /// The reply's half of a flow whose forward half tells the rest.
-    const REPLY: u8 = 1 << 4;
+    const REPLY: u8 = 1 << 5;
     /// Where the phase is.
-    const PHASE: u8 = 7;
+    const PHASE: u8 = 15;
 
     /// The half of a flow that is counted by its other half.
     pub const COUNTED: Self = Self { kind: Self::REPLY, left_secs: u8::MAX };
