@@ -17,6 +17,7 @@ use lb_common::{
     checksum::Sum,
     config::PortRange,
     flow::{FlowEntry, FlowFlags, FlowKey, FlowWords},
+    fragment::FragmentPorts,
     key::FrontendValue,
     namespace::NamespaceLayout,
     range::{Admission, CidrRule},
@@ -123,6 +124,7 @@ fields! {
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
     Admission: u32, CidrRule: u32, PortRange: u64,
     FlowKey: [u64; 5], FlowWords: FlowWords, FlowEntry: [u64; 8], FlowFlags: u8,
+    FragmentPorts: [u64; 2],
 }
 
 /// A read-only global that the agent sets before it loads the program. The verifier

@@ -21,6 +21,7 @@
 mod kernel;
 mod maps;
 mod packet;
+mod scratch;
 mod sock;
 mod tc;
 mod xdp;

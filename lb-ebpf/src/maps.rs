@@ -19,6 +19,7 @@ use lb_common::{
     config::{Config, NETS_WORDS, NetBit, PortRange},
     counter::Counter,
     flow::{FlowEntry, FlowKey, FlowWords},
+    fragment::{FRAGMENTS_LEN, FragmentKey, FragmentPorts},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{
         BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, SERVICE_CIDRS_LEN,
@@ -32,7 +33,10 @@ use lb_common::{
     translate::{Maps, Scope, ServiceView},
 };
 
-use crate::kernel::{self, Field, Global, Live};
+use crate::kernel::{Global, Live};
+pub(crate) use crate::scratch::{
+    admit_answer, admit_round, aside, launder, put_aside, put_down, take_up, tick_ns,
+};
 
 /// Clients' addresses, IPv4.
 #[btf_map]
@@ -104,6 +108,11 @@ static NAMES: HashMap<u32, ServiceName, { CAPACITY.services as usize }, SPARSE> 
 #[btf_map]
 static FLOWS: HashMap<FlowKey, FlowEntry, { CAPACITY.flows as usize }, SPARSE> = HashMap::new();
 
+/// Ports of packets in pieces. The programs' own: no agent reads it.
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { FRAGMENTS_LEN as usize }> =
+    LruHashMap::new();
+
 /// Network namespaces to leave alone.
 #[btf_map]
 static BYPASS: HashMap<u64, u32, { BYPASS_LEN as usize }, SPARSE> = HashMap::new();
@@ -115,11 +124,6 @@ static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::ne
 /// What the agent tells us while we run.
 #[btf_map]
 static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
-
-/// What a program puts down and takes up again. No other one on this CPU comes between: they
-/// run with bottom halves off.
-#[btf_map]
-static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
 
 /// Next hops, direct-mapped by a hash of a packet's ends.
 #[btf_map]
@@ -143,44 +147,6 @@ pub(crate) type HopWords = [u64; 8];
 
 /// The maps, as [`lb_common::translate`] sees them.
 pub(crate) struct KernelMaps;
-
-/// The same value, of which the verifier knows no more. It follows every way that led to a
-/// value apart to the program's end, unless what it knows is the same on all of them.
-#[inline(always)]
-pub(crate) fn launder<T: Field>(value: T) -> Option<T> {
-    const { assert!(size_of::<T>() <= PUT_DOWN) };
-    let scratch = Live::new(SCRATCH.get_ptr_mut(0))?;
-    scratch.store::<T, 0>(value);
-    Some(scratch.load::<T, 0>())
-}
-
-/// Leaves a value for [`take_up`] in another function: a program has 512 bytes of stack for
-/// all functions that call each other.
-#[inline(always)]
-pub(crate) fn put_down<T: Field>(value: T) -> Option<()> {
-    Live::new(SCRATCH.get_ptr_mut(0))?.store::<T, PUT_DOWN>(value);
-    Some(())
-}
-
-/// What was put down.
-#[inline(always)]
-pub(crate) fn take_up<T: Field>() -> Option<T> {
-    Some(Live::new(SCRATCH.get_ptr_mut(0))?.load::<T, PUT_DOWN>())
-}
-
-/// [`kernel::coarse_now_ns`], which changes with each tick, for less than half of its price.
-#[inline(always)]
-pub(crate) fn tick_ns() -> u64 {
-    let Some(scratch) = Live::new(SCRATCH.get_ptr_mut(0)) else {
-        return kernel::coarse_now_ns();
-    };
-    let ticks = kernel::ticks();
-    if scratch.load::<u64, TICKS>() != ticks {
-        scratch.store::<u64, TICK_NS>(kernel::coarse_now_ns());
-        scratch.store::<u64, TICKS>(ticks);
-    }
-    scratch.load::<u64, TICK_NS>()
-}
 
 /// The place that a packet's ends have in HOPS, by their hash.
 #[expect(clippy::cast_possible_truncation, reason = "the upper bits are left")]
@@ -249,6 +215,25 @@ pub(crate) fn add_flow(key: &FlowKey, entry: &FlowEntry) -> Result<(), Occupied>
         Err(error) if i64::from(error) == EEXIST => Err(Occupied::Key),
         Err(_) => Err(Occupied::Map),
     }
+}
+
+/// The ports of a packet in pieces.
+#[inline(always)]
+pub(crate) fn fragment(key: &FragmentKey) -> Option<FragmentPorts> {
+    Some(Live::new(FRAGMENTS.get_ptr_mut(key))?.load::<FragmentPorts, 0>())
+}
+
+/// Remembers the ports of a packet in pieces.
+#[inline(always)]
+pub(crate) fn remember_fragment(key: &FragmentKey, ports: &FragmentPorts) {
+    // An LRU always has room; the pieces pass untranslated if the kernel says otherwise.
+    let _full = FRAGMENTS.insert(key, ports, u64::from(BPF_ANY));
+}
+
+/// Remembers that a packet's first piece is waited for, unless it has come just now.
+#[inline(always)]
+pub(crate) fn remember_early_fragment(key: &FragmentKey, early: &FragmentPorts) {
+    let _full_or_there = FRAGMENTS.insert(key, early, u64::from(BPF_NOEXIST));
 }
 
 /// Removes one half of a flow.
@@ -332,6 +317,19 @@ pub(crate) fn may_be_frontend(config: Live<Config>, address: Addr, port: Be16) -
     let word = config.load_word::<{ offset_of!(Config, nets) }, NETS_WORDS>(net.word);
     word & net.mask != 0
         || config.load::<PortRange, { offset_of!(Config, node_ports) }>().contains(port.to_host())
+}
+
+/// Whether packets to an address can be for a frontend, or be replies of other nodes' backends,
+/// with some port.
+#[inline(always)]
+pub(crate) fn may_be_frontend_address(address: Addr) -> bool {
+    let Some(config) = config() else {
+        return false;
+    };
+    let net = NetBit::of(address);
+    config.load_word::<{ offset_of!(Config, nets) }, NETS_WORDS>(net.word) & net.mask != 0
+        || address == own_address(config, address.to_v4().is_none())
+        || NODE_ADDRS.get_ptr(address).is_some()
 }
 
 /// Whether this namespace is to be left alone.
@@ -460,13 +458,6 @@ impl Maps for KernelMaps {
 const CAPACITY: Capacities = Capacities::MINIMUM;
 /// The agent maps the array into its memory and writes it with plain stores.
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
-/// Words of SCRATCH: what is laundered, what is put down, and what the time is.
-const SCRATCH_WORDS: usize = 18;
-/// Where in SCRATCH things are put down.
-const PUT_DOWN: usize = 64;
-/// Where in SCRATCH the last tick is, and the time then.
-const TICKS: usize = 128;
-const TICK_NS: usize = 136;
 /// What the kernel says of a key that is there.
 const EEXIST: i64 = -17;
 /// Next hops that a CPU remembers, a power of two: 64 kB.

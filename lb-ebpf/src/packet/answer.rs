@@ -3,7 +3,6 @@
 //! packet itself becomes the answer and goes back where it came from, to the frame's sender,
 //! from the address that was dialled.
 
-use bytemuck::{Pod, Zeroable};
 use lb_common::{
     be::{Be16, Be32},
     checksum::Sum,
@@ -16,10 +15,10 @@ use super::{
     drop,
     headers::Bytes,
     outcome::{EXPIRED, REFUSE, is_too_big, mtu},
-    parse::{IPV4_LEN, IPV6_LEN, NETWORK, Packet, TCP_LEN, UDP_LEN},
-    shapes::{Ipv4, Ipv6, Tcp, Udp},
+    parse::{self, IPV4_LEN, IPV6_LEN, NETWORK, Packet, TCP_LEN, UDP_LEN},
+    shapes::{Icmp, Ipv4, Ipv6, Tcp, Udp},
 };
-use crate::maps;
+use crate::{kernel, maps};
 
 /// An ICMP error.
 #[derive(Clone, Copy)]
@@ -32,19 +31,13 @@ pub(super) enum Error {
     TooBig(u16),
 }
 
-/// An ICMP or ICMPv6 header (RFC 792, RFC 4443 2.1).
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Icmp {
-    kind: u8,
-    code: u8,
-    checksum: Be16,
-    rest: Be32,
-}
-
 /// Tells the sender of a packet what an outcome says: the action.
 #[inline(always)]
 pub(super) fn answer(packet: &Packet, outcome: i32) -> i32 {
+    // RFC 1122 3.2.2.
+    if packet.is_error() || packet.is_later() {
+        return drop(Counter::DroppedUnanswered);
+    }
     let is_tcp = packet.key.protocol == Protocol::TCP;
     if outcome == REFUSE && is_tcp {
         return if reset(packet) {
@@ -59,6 +52,11 @@ pub(super) fn answer(packet: &Packet, outcome: i32) -> i32 {
         _ if is_too_big(outcome) => (Error::TooBig(mtu(outcome)), Counter::TooBig),
         _ => return drop(Counter::DroppedRace),
     };
+    // As in the kernel, whoever looks for a path's limit is always told.
+    let is_limited = !matches!(error, Error::TooBig(_));
+    if is_limited && !maps::admit_answer(kernel::coarse_now_ns()) {
+        return drop(Counter::AnswerSuppressed);
+    }
     if icmp(packet, error.header(packet.ipv6)) {
         sent(packet, reason)
     } else {
@@ -83,7 +81,7 @@ fn reset(packet: &Packet) -> bool {
 fn reset_in_place(packet: &Packet) -> Option<()> {
     let Packet { bytes, key, transport, .. } = *packet;
     let segment: Tcp = bytes.load(transport)?;
-    let len = bytes_behind_network(packet)?.checked_sub(transport)?;
+    let len = parse::end(packet)?.checked_sub(transport)?;
     let data_len = len.checked_sub(u32::from(segment.offset >> 4) * 4)?;
     let is_partial = segment.checksum == pseudo(packet, len).folded();
     let at = NETWORK + if packet.ipv6 { IPV6_LEN } else { IPV4_LEN };
@@ -125,12 +123,12 @@ fn icmp(packet: &Packet, error: Icmp) -> bool {
 #[inline(always)]
 fn icmp_in_place(packet: &Packet, mut icmp: Icmp) -> Option<()> {
     let Packet { bytes, transport, .. } = *packet;
-    let head = if packet.key.protocol == Protocol::TCP { TCP_LEN } else { UDP_LEN };
-    let whole = bytes_behind_network(packet)?.checked_sub(transport)?;
+    let whole = parse::end(packet)?.checked_sub(transport)?;
     let seed = pseudo(packet, whole).folded();
-    let is_partial = seed == transport_checksum(packet)?;
-    let quoted = transport + head - NETWORK;
-    if quoted > MAX_QUOTED {
+    let is_partial = is_partial(packet, seed)?;
+    let head_len = head_len(packet.key.protocol);
+    let quoted = transport + head_len - NETWORK;
+    if quoted > MAX_QUOTED || head_len > whole {
         return None;
     }
     bytes.cut(NETWORK + quoted)?;
@@ -141,7 +139,7 @@ fn icmp_in_place(packet: &Packet, mut icmp: Icmp) -> Option<()> {
     } else {
         words(bytes, NETWORK, quoted)?
     };
-    let protocol = if packet.ipv6 { ICMPV6 } else { ICMP };
+    let protocol = if packet.ipv6 { Protocol::ICMPV6 } else { Protocol::ICMP };
     let len = ICMP_LEN + quoted;
     if packet.ipv6 {
         let next = Be32 { bytes: [0, 0, 0, protocol.number] };
@@ -188,27 +186,26 @@ fn pseudo(packet: &Packet, len: u32) -> Sum {
         .with(protocol)
 }
 
-/// Where the packet ends by its IP header: frames are padded.
+/// Whether the device is to fill in the transport checksum: then it holds the pseudo header's sum.
+/// SCTP's covers no pseudo header.
 #[inline(always)]
-fn bytes_behind_network(packet: &Packet) -> Option<u32> {
-    Some(
-        NETWORK
-            + if packet.ipv6 {
-                let header: Ipv6 = packet.bytes.load(NETWORK)?;
-                IPV6_LEN + u32::from(header.payload_len.to_host())
-            } else {
-                let header: Ipv4 = packet.bytes.load(NETWORK)?;
-                u32::from(header.total_len.to_host())
-            },
-    )
+fn is_partial(packet: &Packet, seed: Be16) -> Option<bool> {
+    Some(match packet.key.protocol {
+        Protocol::TCP => packet.bytes.load::<Tcp>(packet.transport)?.checksum == seed,
+        Protocol::UDP => packet.bytes.load::<Udp>(packet.transport)?.checksum == seed,
+        _ => false,
+    })
 }
 
+/// How much of a transport header an error quotes: of SCTP as much as Linux looks for, the
+/// initiate tag of an INIT.
 #[inline(always)]
-fn transport_checksum(packet: &Packet) -> Option<Be16> {
-    if packet.key.protocol == Protocol::TCP {
-        return Some(packet.bytes.load::<Tcp>(packet.transport)?.checksum);
+fn head_len(protocol: Protocol) -> u32 {
+    match protocol {
+        Protocol::TCP => TCP_LEN,
+        Protocol::SCTP => SCTP_QUOTED_LEN,
+        _ => UDP_LEN,
     }
-    Some(packet.bytes.load::<Udp>(packet.transport)?.checksum)
 }
 
 /// The sum of a part of the packet, whose length is a multiple of 4.
@@ -269,8 +266,8 @@ fn swap_stations(bytes: Bytes) -> Option<()> {
 /// Bytes of an ICMP header.
 const ICMP_LEN: u32 = 8;
 const _: () = assert!(size_of::<Icmp>() == 8);
-const ICMP: Protocol = Protocol::from_number(1);
-const ICMPV6: Protocol = Protocol::from_number(58);
+/// SCTP's common header, and the head and the first field of a chunk.
+const SCTP_QUOTED_LEN: u32 = 20;
 /// The usual TTL and hop limit (RFC 1700).
 const HOPS: u8 = 64;
 const DONT_FRAGMENT: Be16 = Be16::from_host(0x4000);

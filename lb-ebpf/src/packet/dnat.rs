@@ -8,7 +8,6 @@ use lb_common::{
     counter::Counter,
     flow::{FlowEntry, FlowFlags, FlowKey, Seen},
     key::{FrontendKey4, FrontendKey6},
-    protocol::Protocol,
     translate::{Client, Destination, Scope, translate},
     verdict::{Target, Verdict},
 };
@@ -18,6 +17,7 @@ use super::{
     flow::Flow,
     forward,
     headers::NoHop,
+    icmp,
     outcome::{REFUSE, TARGET, TO_BACKEND, TO_CLIENT, TO_STACK, UNKNOWN, is_action},
     parse::Packet,
     pass,
@@ -31,6 +31,16 @@ use crate::{
 /// The action on a packet that came in by an external device.
 #[inline(always)]
 pub(super) fn ingress(packet: &Packet) -> i32 {
+    let outcome = if packet.is_error() { icmp::ingress(packet) } else { outcome(packet) };
+    match forward::forward(packet, outcome) {
+        outcome if is_action(outcome) => outcome,
+        outcome => answer::answer(packet, outcome),
+    }
+}
+
+/// What becomes of a packet that is no ICMP error.
+#[inline(always)]
+fn outcome(packet: &Packet) -> i32 {
     let Some(config) = maps::config() else {
         return pass(Counter::PassNoFrontend);
     };
@@ -48,10 +58,7 @@ pub(super) fn ingress(packet: &Packet) -> i32 {
             outcome = open(packet, config);
         }
     }
-    match forward::forward(packet, outcome) {
-        outcome if is_action(outcome) => outcome,
-        outcome => answer::answer(packet, outcome),
-    }
+    outcome
 }
 
 /// The outcome for a packet of a flow; [`UNKNOWN`] if there is none, or if it is the first of
@@ -86,7 +93,7 @@ fn known(packet: &Packet) -> i32 {
 /// down for [`open`], or another outcome.
 #[inline(never)]
 fn decide(packet: &Packet) -> i32 {
-    if packet.key.protocol == Protocol::TCP && !packet.tcp.opens() {
+    if !packet.opens() {
         return pass(Counter::PassNoFlow);
     }
     match translate(&KernelMaps, &Outsider(packet), &destination(packet)) {

@@ -6,7 +6,6 @@ use core::mem::offset_of;
 use lb_common::{
     counter::Counter,
     flow::{FlowEntry, FlowFlags, FlowKey, Phase, REFRESH_NS, Seen},
-    protocol::Protocol,
 };
 
 use super::parse::Packet;
@@ -58,7 +57,7 @@ impl Flow {
     /// come far and its backend is gone.
     #[inline(always)]
     pub(super) fn starts_anew(&self, packet: &Packet) -> bool {
-        if packet.key.protocol == Protocol::TCP && !packet.tcp.opens() {
+        if !packet.opens() {
             return false;
         }
         let (mut seen, mut last_seen_ns) = (Seen::empty(), self.last_seen_ns());
@@ -71,7 +70,8 @@ impl Flow {
         if phase.may_start_anew() || phase.is_over(last_seen_ns, kernel::coarse_now_ns()) {
             return true;
         }
-        let is_young = matches!(phase, Phase::Unreplied | Phase::Replied | Phase::SynSent);
+        let is_young =
+            matches!(phase, Phase::Unreplied | Phase::Replied | Phase::SynSent | Phase::CookieWait);
         is_young && maps::kept(self.backend(), self.generation()).is_none()
     }
 

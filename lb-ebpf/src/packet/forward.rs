@@ -8,7 +8,7 @@ use super::{
     headers::NoHop,
     outcome::{EXPIRED, TO_BACKEND, TO_CLIENT, TO_STACK, too_big},
     parse::{NETWORK, Packet},
-    pass,
+    pass, sctp,
 };
 use crate::maps;
 
@@ -17,11 +17,17 @@ use crate::maps;
 pub(super) fn forward(packet: &Packet, outcome: i32) -> i32 {
     // Many ways lead here, and one goes on.
     match maps::launder(outcome) {
-        Some(TO_STACK) => to_stack(packet, Counter::FlowForward),
-        Some(TO_BACKEND) => send(packet, Counter::FlowForward),
-        Some(TO_CLIENT) => send(packet, Counter::FlowReply),
+        Some(TO_STACK) => to_stack(packet, reason(packet, Counter::FlowForward)),
+        Some(TO_BACKEND) => send(packet, reason(packet, Counter::FlowForward)),
+        Some(TO_CLIENT) => send(packet, reason(packet, Counter::FlowReply)),
         _ => outcome,
     }
+}
+
+/// What a packet that goes on is counted as.
+#[inline(always)]
+pub(super) fn reason(packet: &Packet, usual: Counter) -> Counter {
+    if packet.is_error() { Counter::IcmpTranslated } else { usual }
 }
 
 /// Rewrites a packet and leaves it to the stack, which forwards it to the pod: redirecting it
@@ -73,8 +79,14 @@ pub(super) fn rewrite(packet: &Packet, to: &FlowKey, forwarded: bool) -> Option<
     } else {
         rewrite_ipv4(packet, to, hops)?;
     }
+    if packet.is_later() {
+        return Some(());
+    }
     let (checksum, is_udp) = match key.protocol {
         Protocol::TCP => (transport + TCP_CHECKSUM, false),
+        Protocol::ICMP => return Some(()),
+        Protocol::ICMPV6 => (transport + ICMPV6_CHECKSUM, false),
+        Protocol::SCTP => return sctp::rewrite_ports(packet, to),
         _ => (transport + UDP_CHECKSUM, true),
     };
     let addresses = Sum::ZERO
@@ -108,16 +120,18 @@ fn rewrite_ipv4(packet: &Packet, to: &FlowKey, hops: u8) -> Option<()> {
 
 /// Both ports, as they stand in a transport header.
 #[inline(always)]
-fn ports(key: &FlowKey) -> Be32 {
+pub(super) fn ports(key: &FlowKey) -> Be32 {
     let [b0, b1] = key.source_port.bytes;
     let [b2, b3] = key.destination_port.bytes;
     Be32 { bytes: [b0, b1, b2, b3] }
 }
 
 const IPV4_TTL: u32 = 8;
-const IPV4_CHECKSUM: u32 = 10;
-const IPV4_SOURCE: u32 = 12;
+/// Where fields are in their headers.
+pub(super) const IPV4_CHECKSUM: u32 = 10;
+pub(super) const IPV4_SOURCE: u32 = 12;
 const IPV6_HOPS: u32 = 7;
-const IPV6_SOURCE: u32 = 8;
-const TCP_CHECKSUM: u32 = 16;
-const UDP_CHECKSUM: u32 = 6;
+pub(super) const IPV6_SOURCE: u32 = 8;
+pub(super) const TCP_CHECKSUM: u32 = 16;
+pub(super) const UDP_CHECKSUM: u32 = 6;
+const ICMPV6_CHECKSUM: u32 = 2;

@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_fib_lookup, bpf_redir_neigh, xdp_md,
     },
     helpers,
@@ -217,6 +217,15 @@ impl Bytes {
     pub(super) fn send_back(self) -> i32 {
         // SAFETY: the helper takes any number.
         unsafe { helpers::bpf_redirect(self.device(), 0) as i32 }
+    }
+
+    /// Has the device take the packet in again, behind what waits on this CPU: what the program
+    /// must return.
+    #[expect(clippy::cast_possible_truncation, reason = "the helper returns an action")]
+    #[inline(always)]
+    pub(super) fn take_in_again(self) -> i32 {
+        // SAFETY: the helper takes any number.
+        unsafe { helpers::bpf_redirect(self.device(), u64::from(BPF_F_INGRESS)) as i32 }
     }
 }
 

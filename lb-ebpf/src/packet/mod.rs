@@ -16,6 +16,9 @@
 //! | `snat` | gives a flow its source |
 //! | `forward` | rewrites and sends |
 //! | `answer` | tells a client what it is not given: resets and ICMP errors |
+//! | `icmp` | has ICMP errors say which packet their receiver sent |
+//! | `fragment` | tells a fragment's ports |
+//! | `sctp` | changes ports under a CRC |
 //! | `outcome` | what one step says to the next |
 //! | `xdp`, `hops` | sends frames of known flows back before the stack sees them; where to |
 //! | `headers`, `shapes` | reads and writes bytes, asks for routes; the headers' fields |
@@ -25,11 +28,14 @@ mod dnat;
 mod fast;
 mod flow;
 mod forward;
+mod fragment;
 mod headers;
 mod hops;
+mod icmp;
 mod outcome;
 mod parse;
 mod plain;
+mod sctp;
 mod shapes;
 mod snat;
 pub(crate) mod xdp;
@@ -49,6 +55,7 @@ pub(crate) fn ingress(context: &TcContext) -> i32 {
     }
     match Packet::parse(context) {
         Ok(packet) => dnat::ingress(&packet),
+        Err(Counter::FragmentWaited) => fragment::wait(context),
         Err(reason) => pass(reason),
     }
 }
@@ -63,10 +70,13 @@ pub(crate) fn egress(context: &TcContext) -> i32 {
     }
     let packet = match Packet::parse(context) {
         Ok(packet) => packet,
+        // The kernel sends pieces in their order.
+        Err(Counter::FragmentWaited) => return pass(Counter::PassFragment),
         Err(reason) => return pass(reason),
     };
-    match reply(&packet) {
-        TO_STACK => forward::to_stack(&packet, Counter::FlowReply),
+    let outcome = if packet.is_error() { icmp::egress(&packet) } else { reply(&packet) };
+    match outcome {
+        TO_STACK => forward::to_stack(&packet, forward::reason(&packet, Counter::FlowReply)),
         action => action,
     }
 }

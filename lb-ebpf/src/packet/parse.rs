@@ -5,29 +5,31 @@ use aya_ebpf::programs::TcContext;
 use bytemuck::{Pod, Zeroable};
 use lb_common::{
     addr::Addr,
-    be::Be16,
+    be::{Be16, Be32},
     counter::Counter,
     flow::{FlowKey, TcpFlags},
     protocol::Protocol,
 };
 
 use super::{
+    fragment,
     headers::Bytes,
-    shapes::{Extension, Ipv4, Ipv6, Tcp, Udp},
+    shapes::{Extension, Fragment, Icmp, Ipv4, Ipv6, Sctp, Tcp, Udp},
 };
 use crate::{kernel::Field, maps};
 
-/// A TCP segment or UDP datagram, whole.
+/// A packet of a flow, or a piece of one, or an ICMP error.
 pub(super) struct Packet {
     /// Its bytes.
     pub(super) bytes: Bytes,
-    /// Where it comes from and goes to.
+    /// Where it comes from and goes to; an ICMP error has no ports.
     pub(super) key: FlowKey,
     /// Whether it is IPv6.
     pub(super) ipv6: bool,
-    /// Where the transport header is, from the Ethernet header on.
+    /// Where the transport header is, from the Ethernet header on; 0 if it was in an earlier
+    /// fragment.
     pub(super) transport: u32,
-    /// A segment's flags; none of a datagram.
+    /// A segment's flags, or what an SCTP packet says in their words; none of a datagram.
     pub(super) tcp: TcpFlags,
     /// Hops that are left.
     pub(super) hops: u8,
@@ -36,8 +38,9 @@ pub(super) struct Packet {
 /// A packet but its bytes.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(8))]
-struct Parsed {
-    key: FlowKey,
+pub(super) struct Parsed {
+    /// Where it comes from and goes to.
+    pub(super) key: FlowKey,
     transport: u32,
     ipv6: u8,
     tcp: u8,
@@ -50,12 +53,34 @@ impl Field for Parsed {
 }
 
 /// The IP header's part.
-struct Network {
-    source: Addr,
-    destination: Addr,
-    protocol: Protocol,
-    transport: u32,
-    hops: u8,
+pub(super) struct Network {
+    /// Whether it is IPv6.
+    pub(super) ipv6: bool,
+    /// The sender's address.
+    pub(super) source: Addr,
+    /// The receiver's address.
+    pub(super) destination: Addr,
+    /// What follows.
+    pub(super) protocol: Protocol,
+    /// Where that is.
+    pub(super) transport: u32,
+    /// Where the packet ends; 0 for a segment of more than 64 kB that the kernel has not cut yet.
+    pub(super) end: u32,
+    /// Hops that are left.
+    pub(super) hops: u8,
+    /// Which part of the packet it is.
+    pub(super) piece: Piece,
+}
+
+/// A packet's part; all zero for the whole, but for the identification.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    /// The same in all parts.
+    pub(super) id: Be32,
+    /// Where the part begins, in units of 8 bytes.
+    pub(super) offset: u16,
+    /// Whether others follow.
+    pub(super) more: bool,
 }
 
 impl Packet {
@@ -63,7 +88,10 @@ impl Packet {
     #[inline(always)]
     pub(super) fn parse(context: &TcContext) -> Result<Self, Counter> {
         let bytes = Bytes(context.skb.skb);
-        let reason = read(bytes);
+        let mut reason = read(bytes);
+        if reason == Counter::PassFragment.index() {
+            reason = fragment::read(bytes);
+        }
         if reason != READ {
             return Err(passed(reason));
         }
@@ -72,6 +100,24 @@ impl Packet {
         let tcp = TcpFlags::from_bits_retain(tcp);
         Ok(Self { bytes, key, ipv6: ipv6 != 0, transport, tcp, hops })
     }
+
+    /// Whether it may begin a flow.
+    #[inline(always)]
+    pub(super) fn opens(&self) -> bool {
+        !self.is_later() && (self.key.protocol == Protocol::UDP || self.tcp.opens())
+    }
+
+    /// Whether it is a fragment without a transport header.
+    #[inline(always)]
+    pub(super) const fn is_later(&self) -> bool {
+        self.transport == 0
+    }
+
+    /// Whether it is an ICMP error.
+    #[inline(always)]
+    pub(super) fn is_error(&self) -> bool {
+        matches!(self.key.protocol, Protocol::ICMP | Protocol::ICMPV6)
+    }
 }
 
 /// The reason that a number stands for.
@@ -79,10 +125,12 @@ impl Packet {
 fn passed(reason: u32) -> Counter {
     const NOT_IP: u32 = Counter::PassNotIp.index();
     const FRAGMENT: u32 = Counter::PassFragment.index();
+    const WAITED: u32 = Counter::FragmentWaited.index();
     const PROTOCOL: u32 = Counter::PassProtocol.index();
     match reason {
         NOT_IP => Counter::PassNotIp,
         FRAGMENT => Counter::PassFragment,
+        WAITED => Counter::FragmentWaited,
         PROTOCOL => Counter::PassProtocol,
         _ => Counter::PassMalformed,
     }
@@ -91,7 +139,13 @@ fn passed(reason: u32) -> Counter {
 /// Puts down what a packet is: [`READ`], or the number of the reason why it is none of ours.
 #[inline(never)]
 fn read(bytes: Bytes) -> u32 {
-    match parsed(bytes).and_then(|parsed| maps::put_down(parsed).ok_or(Counter::PassMalformed)) {
+    put_down(parsed(bytes))
+}
+
+/// Puts down a packet: [`READ`], or the number of the reason why there is none.
+#[inline(always)]
+pub(super) fn put_down(parsed: Result<Parsed, Counter>) -> u32 {
+    match parsed.and_then(|parsed| maps::put_down(parsed).ok_or(Counter::PassMalformed)) {
         Ok(()) => READ,
         Err(reason) => reason.index(),
     }
@@ -102,95 +156,169 @@ fn parsed(bytes: Bytes) -> Result<Parsed, Counter> {
     if bytes.is_for_others() {
         return Err(Counter::PassNotIp);
     }
-    let ether_type = bytes.ether_type();
-    let (ipv6, network) = if ether_type == ETHER_IPV4 {
-        (false, ipv4(bytes)?)
-    } else if ether_type == ETHER_IPV6 {
-        (true, ipv6_header(bytes)?)
-    } else {
-        return Err(Counter::PassNotIp);
-    };
-    let Network { source, destination, protocol, transport, hops } = network;
-    let (ports, tcp) = transport_header(bytes, protocol, transport)?;
-    let key = FlowKey::new((source, ports.0), (destination, ports.1), protocol);
-    Ok(Parsed { key, transport, ipv6: u8::from(ipv6), tcp: tcp.bits(), hops, pad: 0 })
+    let network = network(bytes)?;
+    if network.piece.is_fragment() {
+        return Err(Counter::PassFragment);
+    }
+    network.with_transport(bytes)
 }
 
+/// Reads the IP header and what is between it and the transport header.
 #[inline(always)]
-fn ipv4(bytes: Bytes) -> Result<Network, Counter> {
-    let header: Ipv4 = bytes.load(NETWORK).ok_or(Counter::PassMalformed)?;
+pub(super) fn network(bytes: Bytes) -> Result<Network, Counter> {
+    let ether_type = bytes.ether_type();
+    if ether_type == ETHER_IPV4 {
+        ipv4(bytes, NETWORK)
+    } else if ether_type == ETHER_IPV6 {
+        ipv6(bytes, NETWORK)
+    } else {
+        Err(Counter::PassNotIp)
+    }
+}
+
+impl Piece {
+    /// Of a packet that is in one piece.
+    const WHOLE: Self = Self { id: Be32::ZERO, offset: 0, more: false };
+
+    /// Whether it is not the whole packet. An IPv6 packet with a fragment header may be whole
+    /// (RFC 6946).
+    #[inline(always)]
+    pub(super) const fn is_fragment(&self) -> bool {
+        self.offset != 0 || self.more
+    }
+}
+
+impl Network {
+    /// The packet with this header, if its transport header is there, too.
+    #[inline(always)]
+    pub(super) fn with_transport(&self, bytes: Bytes) -> Result<Parsed, Counter> {
+        let Self { ipv6, source, destination, protocol, transport, hops, .. } = *self;
+        let least = match protocol {
+            Protocol::TCP => TCP_LEN,
+            Protocol::SCTP => SCTP_LEN,
+            _ => UDP_LEN,
+        };
+        self.check_len(bytes, least)?;
+        let (ports, tcp) = transport_header(bytes, protocol, transport)?;
+        let key = FlowKey::new((source, ports.0), (destination, ports.1), protocol);
+        Ok(Parsed { key, transport, ipv6: u8::from(ipv6), tcp: tcp.bits(), hops, pad: 0 })
+    }
+
+    /// A packet whose transport header is in another fragment, with the ports there.
+    #[inline(always)]
+    pub(super) fn later(&self, ports: (Be16, Be16)) -> Parsed {
+        let Self { ipv6, source, destination, protocol, hops, .. } = *self;
+        let key = FlowKey::new((source, ports.0), (destination, ports.1), protocol);
+        let tcp = TcpFlags::ACK.bits();
+        Parsed { key, transport: 0, ipv6: u8::from(ipv6), tcp, hops, pad: 0 }
+    }
+
+    /// Whether the packet has the bytes that its IP header promises, and those hold so much of
+    /// what follows.
+    #[inline(always)]
+    pub(super) fn check_len(&self, bytes: Bytes, least: u32) -> Result<(), Counter> {
+        if self.end != 0 && (self.end > bytes.len() || self.transport + least > self.end) {
+            return Err(Counter::PassMalformed);
+        }
+        Ok(())
+    }
+}
+
+/// Where the packet ends by its IP header: frames are padded.
+#[inline(always)]
+pub(super) fn end(packet: &Packet) -> Option<u32> {
+    Some(
+        NETWORK
+            + if packet.ipv6 {
+                let header: Ipv6 = packet.bytes.load(NETWORK)?;
+                IPV6_LEN + u32::from(header.payload_len.to_host())
+            } else {
+                let header: Ipv4 = packet.bytes.load(NETWORK)?;
+                u32::from(header.total_len.to_host())
+            },
+    )
+}
+
+/// Reads an IPv4 header that is there.
+#[inline(always)]
+pub(super) fn ipv4(bytes: Bytes, at: u32) -> Result<Network, Counter> {
+    let header: Ipv4 = bytes.load(at).ok_or(Counter::PassMalformed)?;
     let header_len = u32::from(header.version & 0xf) * 4;
     if header.version >> 4 != 4 || header_len < IPV4_LEN {
         return Err(Counter::PassMalformed);
     }
-    if header.fragment.to_host() & MORE_OR_OFFSET != 0 {
-        return Err(Counter::PassFragment);
-    }
-    let transport = NETWORK + header_len;
-    // 0 is a segment of more than 64 kB that the kernel has not cut yet.
+    let fragment = header.fragment.to_host();
+    let [high, low] = header.id.bytes;
     let total_len = u32::from(header.total_len.to_host());
-    if total_len != 0 {
-        check_len(bytes, NETWORK + total_len, transport, header.protocol)?;
-    }
     Ok(Network {
+        ipv6: false,
         source: Addr::from_v4(header.source),
         destination: Addr::from_v4(header.destination),
         protocol: header.protocol,
-        transport,
+        transport: at + header_len,
+        end: if total_len == 0 { 0 } else { at + total_len },
         hops: header.ttl,
+        piece: Piece {
+            id: Be32 { bytes: [0, 0, high, low] },
+            offset: fragment & IPV4_OFFSET,
+            more: fragment & IPV4_MORE != 0,
+        },
     })
 }
 
+/// Reads an IPv6 header that is there, and its extension headers.
 #[inline(always)]
-fn ipv6_header(bytes: Bytes) -> Result<Network, Counter> {
-    let header: Ipv6 = bytes.load(NETWORK).ok_or(Counter::PassMalformed)?;
+pub(super) fn ipv6(bytes: Bytes, at: u32) -> Result<Network, Counter> {
+    let header: Ipv6 = bytes.load(at).ok_or(Counter::PassMalformed)?;
     if header.version.to_host() >> 28 != 6 || header.source.to_v4().is_some() {
         return Err(Counter::PassMalformed);
     }
-    let (protocol, transport) = behind_extensions(bytes, header.next)?;
     let payload_len = u32::from(header.payload_len.to_host());
-    if payload_len != 0 {
-        check_len(bytes, NETWORK + IPV6_LEN + payload_len, transport, protocol)?;
-    }
-    Ok(Network {
+    let mut network = Network {
+        ipv6: true,
         source: header.source,
         destination: header.destination,
-        protocol,
-        transport,
+        protocol: header.next,
+        transport: at + IPV6_LEN,
+        end: if payload_len == 0 { 0 } else { at + IPV6_LEN + payload_len },
         hops: header.hop_limit,
-    })
+        piece: Piece::WHOLE,
+    };
+    skip_extensions(bytes, &mut network)?;
+    Ok(network)
 }
 
-/// Walks over the extension headers that may stand before a transport header.
+/// Walks over the extension headers that may stand before a transport header. Behind the
+/// fragment header of a later fragment there is none.
 #[inline(always)]
-fn behind_extensions(bytes: Bytes, first: Protocol) -> Result<(Protocol, u32), Counter> {
-    let mut protocol = first;
-    let mut at = NETWORK + IPV6_LEN;
+fn skip_extensions(bytes: Bytes, network: &mut Network) -> Result<(), Counter> {
     for _ in 0..MAX_EXTENSIONS {
-        match protocol.number {
+        match network.protocol.number {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
-                let header: Extension = bytes.load(at).ok_or(Counter::PassMalformed)?;
-                protocol = header.next;
-                at += (u32::from(header.len) + 1) * 8;
+                let header: Extension =
+                    bytes.load(network.transport).ok_or(Counter::PassMalformed)?;
+                network.protocol = header.next;
+                network.transport += (u32::from(header.len) + 1) * 8;
             }
-            FRAGMENT => return Err(Counter::PassFragment),
-            _ => return Ok((protocol, at)),
+            FRAGMENT => {
+                let header: Fragment =
+                    bytes.load(network.transport).ok_or(Counter::PassMalformed)?;
+                let place = header.place.to_host();
+                network.protocol = header.next;
+                network.transport += 8;
+                network.piece =
+                    Piece { id: header.id, offset: place >> 3, more: place & IPV6_MORE != 0 };
+                if network.piece.offset != 0 {
+                    return Ok(());
+                }
+            }
+            _ => return Ok(()),
         }
     }
     Err(Counter::PassMalformed)
 }
 
-/// Whether the packet has the bytes that its IP header promises, and those hold the transport
-/// header.
-#[inline(always)]
-fn check_len(bytes: Bytes, end: u32, transport: u32, protocol: Protocol) -> Result<(), Counter> {
-    let least = if protocol == Protocol::TCP { TCP_LEN } else { UDP_LEN };
-    if end > bytes.len() || transport + least > end {
-        return Err(Counter::PassMalformed);
-    }
-    Ok(())
-}
-
+/// The ports in a transport header, and what it says of the flow.
 #[inline(always)]
 fn transport_header(
     bytes: Bytes,
@@ -207,12 +335,23 @@ fn transport_header(
             let header: Udp = bytes.load(at).ok_or(Counter::PassMalformed)?;
             Ok(((header.source, header.destination), TcpFlags::empty()))
         }
+        Protocol::SCTP => {
+            let header: Sctp = bytes.load(at).ok_or(Counter::PassMalformed)?;
+            Ok(((header.source, header.destination), TcpFlags::of_chunk(header.chunk)))
+        }
+        Protocol::ICMP | Protocol::ICMPV6 => {
+            let header: Icmp = bytes.load(at).ok_or(Counter::PassMalformed)?;
+            if !header.is_error(protocol) {
+                return Err(Counter::PassProtocol);
+            }
+            Ok(((Be16::ZERO, Be16::ZERO), TcpFlags::empty()))
+        }
         _ => Err(Counter::PassProtocol),
     }
 }
 
 /// No reason: the packet is read.
-const READ: u32 = Counter::COUNT;
+pub(super) const READ: u32 = Counter::COUNT;
 /// Where the IP header is: behind an Ethernet header, VLAN tags are stripped.
 pub(super) const NETWORK: u32 = 14;
 /// An IPv4 header without options.
@@ -223,6 +362,8 @@ pub(super) const IPV6_LEN: u32 = 40;
 pub(super) const TCP_LEN: u32 = 20;
 /// A UDP header.
 pub(super) const UDP_LEN: u32 = 8;
+/// SCTP's common header and the head of a chunk.
+const SCTP_LEN: u32 = 16;
 
 const _: () = {
     assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
@@ -233,12 +374,17 @@ const _: () = {
 pub(super) const ETHER_IPV4: Be16 = Be16::from_host(0x0800);
 /// IPv6, as an EtherType.
 pub(super) const ETHER_IPV6: Be16 = Be16::from_host(0x86dd);
-/// In the IPv4 fragment field: more fragments, or an offset.
+/// In the IPv4 fragment field (RFC 791 3.1): more fragments, or an offset.
 pub(super) const MORE_OR_OFFSET: u16 = 0x3fff;
+const IPV4_MORE: u16 = 0x2000;
+const IPV4_OFFSET: u16 = 0x1fff;
+/// In that of the IPv6 header (RFC 8200 4.5).
+const IPV6_MORE: u16 = 1;
 /// Extension headers by number (RFC 8200 4).
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
-/// More than any packet needs: each kind comes once, destination options twice (RFC 8200 4.1).
-const MAX_EXTENSIONS: u32 = 6;
+/// More than any packet needs: each kind comes once, destination options twice (RFC 8200 4.1),
+/// and the transport header ends the walk.
+const MAX_EXTENSIONS: u32 = 7;

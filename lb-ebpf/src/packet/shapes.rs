@@ -95,6 +95,54 @@ pub(super) struct Extension {
     pub(super) len: u8,
 }
 
+/// An IPv6 fragment header (RFC 8200 4.5).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Fragment {
+    /// What follows in the first fragment.
+    pub(super) next: Protocol,
+    /// Zero.
+    pub(super) reserved: u8,
+    /// The fragment's offset, and whether more follow.
+    pub(super) place: Be16,
+    /// Of all fragments of one packet.
+    pub(super) id: Be32,
+}
+
+/// An ICMP or ICMPv6 header (RFC 792, RFC 4443 2.1).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Icmp {
+    /// What it says.
+    pub(super) kind: u8,
+    /// More exactly.
+    pub(super) code: u8,
+    /// Of the message; of ICMPv6 with a pseudo header.
+    pub(super) checksum: Be16,
+    /// An MTU, for one.
+    pub(super) rest: Be32,
+}
+
+/// SCTP's common header and the first chunk's (RFC 9260 3.1, 3.2).
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Sctp {
+    /// The sender's port.
+    pub(super) source: Be16,
+    /// The receiver's port.
+    pub(super) destination: Be16,
+    /// Names the association.
+    pub(super) tag: Be32,
+    /// CRC32c, least significant byte first.
+    pub(super) checksum: Be32,
+    /// The chunk's type.
+    pub(super) chunk: u8,
+    /// Its flags.
+    pub(super) flags: u8,
+    /// Its length in bytes, with this head.
+    pub(super) len: Be16,
+}
+
 /// A TCP header without options (RFC 9293 3.1).
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -131,4 +179,16 @@ pub(super) struct Udp {
     pub(super) len: Be16,
     /// Of pseudo header and datagram; zero over IPv4 if there is none.
     pub(super) checksum: Be16,
+}
+
+impl Icmp {
+    /// Whether it is an error about a packet: unreachable, time exceeded or parameter problem of
+    /// ICMP; those, and too big, of ICMPv6.
+    #[inline(always)]
+    pub(super) fn is_error(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::ICMP => matches!(self.kind, 3 | 11 | 12),
+            _ => matches!(self.kind, 1..=4),
+        }
+    }
 }

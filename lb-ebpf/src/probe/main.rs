@@ -14,6 +14,8 @@ mod kernel;
 #[path = "../maps.rs"]
 mod maps;
 mod record;
+#[path = "../scratch.rs"]
+mod scratch;
 
 use core::mem::offset_of;
 
