@@ -20,8 +20,8 @@ use proptest::{
 use crate::{
     frame::{ETHERNET, Frame, Segment, Transport, wrong_checksum},
     node::{Hook, Node, own},
-    rows,
     table::{NEXT, REDIRECT},
+    world,
 };
 
 /// A packet that one of the ports may know: any family, protocol, ends, flags and payload.
@@ -82,7 +82,7 @@ pub(crate) fn runner(cases: u32) -> TestRunner {
 
 #[test]
 fn what_leaves_has_right_checksums_and_is_whole() {
-    let node = Node::new(&rows::ports());
+    let node = Node::new(&world::ports());
     let property = |frame: Frame| {
         for hook in [Hook::Ingress, Hook::Egress] {
             let packet = frame.bytes();
@@ -101,7 +101,7 @@ fn what_leaves_has_right_checksums_and_is_whole() {
 
 #[test]
 fn a_packet_cut_anywhere_is_left_alone() {
-    let node = Node::new(&rows::ports());
+    let node = Node::new(&world::ports());
     let property = |frame: Frame| {
         let packet = frame.bytes();
         for len in shortest(frame.from.is_ipv6())..packet.len() {
@@ -118,7 +118,7 @@ fn a_packet_cut_anywhere_is_left_alone() {
 
 #[test]
 fn random_bytes_do_no_harm() {
-    let node = Node::new(&rows::ports());
+    let node = Node::new(&world::ports());
     let heads = (any::<bool>(), vec(any::<u8>(), 40..200)).prop_map(|(ipv6, rest)| {
         let kind = if ipv6 { [0x86, 0xdd, 0x60] } else { [0x08, 0x00, 0x45] };
         [&[0; 12], &kind[..], &rest].concat()
@@ -136,7 +136,7 @@ fn random_bytes_do_no_harm() {
 
 #[test]
 fn a_reply_undoes_what_was_done_to_its_packet() {
-    let node = Node::new(&rows::ports());
+    let node = Node::new(&world::ports());
     let property = |frame: Frame| {
         let ran = node.run(Hook::Ingress, &frame.bytes());
         let Some(there) = ends(&ran.bytes) else { return Ok(()) };
@@ -156,7 +156,7 @@ fn a_reply_undoes_what_was_done_to_its_packet() {
 /// Design 5: one lost half is how others lose connections.
 #[test]
 fn either_half_of_a_flow_is_made_anew_from_the_other() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     let from: SocketAddr = "203.0.113.7:62000".parse().unwrap();
     let there: SocketAddr = "10.2.0.5:8080".parse().unwrap();
     let to: SocketAddr = "192.0.2.100:81".parse().unwrap();

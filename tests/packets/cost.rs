@@ -19,7 +19,7 @@ use lb_common::{
 use crate::{
     frame::{Frame, NODE, PEER, Segment, Transport, UPLINK},
     node::{Hook, Node, now_ns},
-    rows,
+    world,
 };
 
 /// A kind of packet: the bytes, and the only counter of its runs.
@@ -32,7 +32,7 @@ struct Case {
 
 #[test]
 fn what_a_packet_costs() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     // The next hops are the node itself, so that a frame that it sends back is one for it.
     for address in ["192.0.2.2", "192.0.2.100", "fd00:192::2"] {
         node.ip(&format!(

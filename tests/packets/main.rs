@@ -12,14 +12,22 @@ mod bed;
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod frame;
 #[cfg(test)]
 mod node;
+#[cfg(test)]
+mod odd;
+#[cfg(test)]
+mod pieces;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod states;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod world;
 #[cfg(test)]
 mod xdp;

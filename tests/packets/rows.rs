@@ -1,108 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The packet table: what becomes of packets, both families and both protocols alike.
+//! The packet table: what becomes of packets, both families and all protocols alike. Here the
+//! rows that every packet path has; those of `errors`, `pieces` and `odd` are played with them.
 
 use std::net::SocketAddr;
 
-use lb_common::{
-    be::Be16, config::PortRange, counter::Counter, flow::FlowKey, protocol::Protocol, snat::Ports,
-};
+use lb_common::{be::Be16, config::PortRange, counter::Counter, flow::FlowKey, snat::Ports};
 
 use crate::{
-    frame::{Frame, Said, Segment, Transport},
-    node::{Hook, Node, Port, Serves, own},
+    frame::{Frame, Said, Transport},
+    node::{Hook, Node},
     table::{DROP, NEXT, REDIRECT, Row, Step},
+    world::{NEW, WORLDS, World, ports, step},
 };
 
-/// One family and protocol.
-#[derive(Clone, Copy)]
-struct World {
-    ipv6: bool,
-    protocol: Protocol,
-}
-
-const WORLDS: [World; 4] = [
-    World { ipv6: false, protocol: Protocol::TCP },
-    World { ipv6: false, protocol: Protocol::UDP },
-    World { ipv6: true, protocol: Protocol::TCP },
-    World { ipv6: true, protocol: Protocol::UDP },
-];
-
 impl World {
-    fn at(self, v4: &str, v6: &str, port: u16) -> SocketAddr {
-        let address = if self.ipv6 { v6 } else { v4 };
-        SocketAddr::new(address.parse().unwrap(), port)
-    }
-
-    fn client(self) -> SocketAddr {
-        self.at("203.0.113.7", "fd00:203::7", 62_000)
-    }
-
-    /// A client inside the ranges of the guarded port.
-    fn friend(self) -> SocketAddr {
-        self.at("198.51.100.9", "fd00:198::9", 62_000)
-    }
-
-    fn vip(self, port: u16) -> SocketAddr {
-        self.at("192.0.2.100", "fd00:100::1", port)
-    }
-
-    fn here(self) -> SocketAddr {
-        self.at("10.1.0.5", "fd00:10:1::5", 8080)
-    }
-
-    fn there(self) -> SocketAddr {
-        self.at("10.2.0.5", "fd00:10:2::5", 8080)
-    }
-
-    fn node_port(self) -> SocketAddr {
-        SocketAddr::new(own(self.ipv6).ip(), 30_080)
-    }
-
-    fn source(self, port: u16) -> SocketAddr {
-        SocketAddr::new(own(self.ipv6).ip(), port)
-    }
-
-    /// What a client begins with.
-    fn first(self, from: SocketAddr, to: SocketAddr) -> Frame {
-        match self.protocol {
-            Protocol::TCP => Frame::tcp(from, to, Segment::syn()),
-            _ => Frame::udp(from, to),
-        }
-    }
-
-    /// What a backend answers.
-    fn reply(self, from: SocketAddr, to: SocketAddr) -> Frame {
-        match self.protocol {
-            Protocol::TCP => Frame::tcp(from, to, Segment::syn_ack()),
-            _ => Frame::udp(from, to),
-        }
-    }
-
-    fn name(self, what: &str) -> String {
-        format!("{what}, {} over IPv{}", self.protocol, if self.ipv6 { 6 } else { 4 })
-    }
-
-    fn ports(self, first: u32) -> Vec<Port> {
-        let port = |offset, frontend, serves, guarded| Port {
-            index: first + offset,
-            frontend,
-            protocol: self.protocol,
-            serves,
-            guarded,
-        };
-        vec![
-            port(0, self.vip(80), Serves::Here(self.here()), false),
-            port(1, self.vip(81), Serves::There(self.there()), false),
-            port(2, self.vip(82), Serves::Nobody, false),
-            port(3, self.vip(83), Serves::NobodyHere, false),
-            port(4, self.vip(84), Serves::Here(self.here()), true),
-            port(5, self.node_port(), Serves::ThereByNodePort(self.there()), false),
-            port(6, self.vip(86), Serves::Here(self.here()), false),
-            port(7, self.vip(87), Serves::There(self.there()), false),
-        ]
-    }
-
-    fn rows(self) -> Vec<Row> {
+    pub(crate) fn rows(self) -> Vec<Row> {
         vec![
             self.local(),
             self.remote("a remote backend by a VIP", self.vip(81)),
@@ -259,30 +171,16 @@ impl World {
     }
 }
 
-fn step(
-    hook: Hook,
-    packet: &Frame,
-    action: i32,
-    becomes: &Frame,
-    counted: &'static [Counter],
-) -> Step {
-    Step { hook, packet: packet.bytes(), action, becomes: becomes.bytes(), counted }
-}
-
-/// Every world's ports.
-pub(crate) fn ports() -> Vec<Port> {
-    (1..).step_by(20).zip(WORLDS).flat_map(|(first, world)| world.ports(first)).collect()
-}
-
 #[test]
 fn packet_table() {
     let mut node = Node::new(&ports());
-    let rows: Vec<Row> = WORLDS.into_iter().flat_map(World::rows).collect();
+    let topics = [World::rows, World::error_rows, World::piece_rows, World::odd_rows];
+    let rows: Vec<Row> =
+        topics.iter().flat_map(|topic| WORLDS.into_iter().flat_map(topic)).collect();
     for row in &rows {
         row.play(&mut node);
     }
-    println!("{} rows", rows.len());
+    let steps: usize = rows.iter().map(|row| row.steps.len()).sum();
+    println!("{} rows, {steps} packets", rows.len());
+    assert!(rows.len() >= 150, "{} rows", rows.len());
 }
-
-/// What the first packet of a flow counts.
-const NEW: [Counter; 2] = [Counter::Translated, Counter::FlowForward];

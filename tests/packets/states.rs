@@ -17,8 +17,9 @@ use lb_common::{
 use crate::{
     frame::{ETHERNET, Frame, Said, Segment},
     node::{Hook, Node, own},
-    rows,
+    pieces::pieces,
     table::{DROP, NEXT, REDIRECT},
+    world,
 };
 
 fn at(address: &str) -> SocketAddr {
@@ -50,7 +51,7 @@ fn life(index: u32, state: State, generation: u32, protocol: Protocol) -> Op {
 /// CT-01, CT-07: datagrams find another backend, connections stay.
 #[test]
 fn a_backend_that_is_gone_loses_its_datagrams_and_keeps_its_connections() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     assert!(is_new(&node, &datagram()) && is_new(&node, &opening()));
     let answer = Frame::tcp(at("10.2.0.5:8080"), own_port(62_000), Segment::syn_ack());
     assert_eq!(node.run(Hook::Ingress, &answer.bytes()).action, REDIRECT);
@@ -73,7 +74,7 @@ fn own_port(port: u16) -> SocketAddr {
 /// A client that takes a port again opens another connection, if the one before is closed.
 #[test]
 fn a_closed_connections_port_can_be_taken_again() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     assert!(is_new(&node, &opening()) && !is_new(&node, &opening()), "a SYN again is no new flow");
     for (key, entry) in node.flows() {
         let seen = entry.seen() | Seen::SYN | Seen::DATA | Seen::FIN;
@@ -86,7 +87,7 @@ fn a_closed_connections_port_can_be_taken_again() {
 /// Idle longer than its time-out, and not yet collected: a new flow.
 #[test]
 fn a_flow_that_is_over_begins_anew() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     assert!(is_new(&node, &datagram()) && !is_new(&node, &datagram()));
     for (key, entry) in node.flows() {
         node.put_flow(key, FlowEntry { last_seen_ns: 0, ..entry });
@@ -97,7 +98,7 @@ fn a_flow_that_is_over_begins_anew() {
 /// A full table drops what is new, and what is known goes on.
 #[test]
 fn a_full_table_serves_the_flows_that_it_has() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     assert!(is_new(&node, &datagram()));
     let end = |last: u32| (Addr::from(std::net::Ipv4Addr::from(last)), Be16::from_host(1));
     for other in 0..2000 {
@@ -115,7 +116,7 @@ fn a_full_table_serves_the_flows_that_it_has() {
 /// Every port that is tried is another flow's.
 #[test]
 fn a_flow_without_a_free_port_is_dropped() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     let one = Addr::from(std::net::Ipv4Addr::new(10, 2, 0, 5));
     let own = Addr::from(own(false).ip());
     node.configure(|config| {
@@ -133,7 +134,7 @@ fn a_flow_without_a_free_port_is_dropped() {
 
 #[test]
 fn without_an_address_or_a_route_nothing_leaves() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     let dropped = |node: &Node, counter| {
         let ran = node.run(Hook::Ingress, &opening().bytes());
         assert_eq!(ran.action, DROP);
@@ -151,7 +152,7 @@ fn without_an_address_or_a_route_nothing_leaves() {
 /// The sender hears what passes, in both families.
 #[test]
 fn a_packet_that_is_too_big_is_told_so() {
-    let node = Node::new(&rows::ports());
+    let node = Node::new(&world::ports());
     node.ip("link set uplink mtu 1300");
     let six = Frame::udp(at("[fd00:203::7]:62000"), at("[fd00:100::1]:81"));
     for frame in [datagram(), six] {
@@ -165,15 +166,13 @@ fn a_packet_that_is_too_big_is_told_so() {
 
 #[test]
 fn packets_that_are_none_of_ours_are_left_alone() {
-    let node = Node::new(&rows::ports());
+    let node = Node::new(&world::ports());
     let mut for_another = datagram().bytes();
     for_another[0] = 2;
     let mut arp = datagram().bytes();
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     let mut icmp = datagram().bytes();
     icmp[ETHERNET + 9] = 1;
-    let mut fragment = datagram().bytes();
-    fragment[ETHERNET + 6] = 0x20;
     let mut lying = datagram().bytes();
     lying[ETHERNET + 2] = 9;
     let data = Frame { transport: crate::frame::Transport::Tcp(Segment::data()), ..opening() };
@@ -181,7 +180,6 @@ fn packets_that_are_none_of_ours_are_left_alone() {
         (for_another, Counter::PassNotIp),
         (arp, Counter::PassNotIp),
         (icmp, Counter::PassProtocol),
-        (fragment, Counter::PassFragment),
         (lying, Counter::PassMalformed),
         (data.bytes(), Counter::PassNoFlow),
     ] {
@@ -189,4 +187,64 @@ fn packets_that_are_none_of_ours_are_left_alone() {
         assert_eq!((ran.action, ran.counted), (NEXT, [(counter, 1)].into()));
         assert_eq!(ran.bytes, packet);
     }
+}
+
+/// A piece goes round for its first one, but not for long, and for others of its packet no more.
+#[test]
+fn a_piece_whose_first_one_does_not_come_is_left_to_the_stack() {
+    let node = Node::new(&world::ports());
+    let pieces = pieces(&Frame { payload: vec![7; 300], ..datagram() }.bytes(), 7, 96);
+    let ran = node.run(Hook::Ingress, &pieces[1]);
+    assert_eq!((ran.action, ran.counted), (REDIRECT, [(Counter::FragmentWaited, 1)].into()));
+    let waited = std::time::Instant::now();
+    while node.run(Hook::Ingress, &pieces[1]).action == REDIRECT {
+        assert!(waited.elapsed() < std::time::Duration::from_secs(1));
+    }
+    for piece in &pieces[1..] {
+        let ran = node.run(Hook::Ingress, piece);
+        assert_eq!((ran.action, ran.counted), (NEXT, [(Counter::PassFragment, 1)].into()));
+        assert_eq!(&ran.bytes, piece);
+    }
+    assert!(is_new(&node, &datagram()), "no flow was begun");
+}
+
+/// An error neither begins a flow nor keeps one.
+#[test]
+fn an_error_does_not_touch_its_flow() {
+    let mut node = Node::new(&world::ports());
+    assert!(is_new(&node, &datagram()));
+    let sent = datagram().between(own_port(62_000), at("10.2.0.5:8080"));
+    let mut error = sent.error(Said::PortUnreachable);
+    error[..12].rotate_left(6);
+    let flows: Vec<_> = node
+        .flows()
+        .into_iter()
+        .map(|(key, entry)| (key, FlowEntry { last_seen_ns: 1, ..entry }))
+        .collect();
+    for (key, entry) in &flows {
+        node.put_flow(*key, *entry);
+    }
+    let ran = node.run(Hook::Ingress, &error);
+    assert_eq!((ran.action, ran.counted), (REDIRECT, [(Counter::IcmpTranslated, 1)].into()));
+    assert_eq!(node.flows().into_iter().collect::<Vec<_>>(), flows);
+    node.forget_flows();
+    let ran = node.run(Hook::Ingress, &error);
+    assert_eq!((ran.action, ran.counted), (NEXT, [(Counter::PassIcmp, 1)].into()));
+    assert!(node.flows().is_empty());
+}
+
+/// RFC 1812 4.3.2.8: at most so many errors are sent; who looks for a path's limit hears always.
+#[test]
+fn errors_are_sent_as_often_as_the_kernel_would() {
+    let node = Node::new(&world::ports());
+    let refused = Frame::udp(at("203.0.113.7:62000"), at("192.0.2.100:82"));
+    let counted = node.run_often(Hook::Ingress, &refused.bytes(), 500);
+    let of = |counter| counted.get(&counter).copied().unwrap_or_default();
+    let (answered, suppressed) = (of(Counter::AnsweredUnreachable), of(Counter::AnswerSuppressed));
+    assert_eq!(answered + suppressed, 500);
+    assert!(answered >= 50 && suppressed > 0, "{answered} answered");
+    node.ip("link set uplink mtu 1300");
+    let large = Frame { payload: vec![7; 1400], ..datagram() }.bytes();
+    let counted = node.run_often(Hook::Ingress, &large, 500);
+    assert_eq!(counted.get(&Counter::TooBig), Some(&500), "{counted:?}");
 }

@@ -17,6 +17,7 @@ pub(crate) struct Row {
 }
 
 /// One packet and what becomes of it.
+#[derive(Clone)]
 pub(crate) struct Step {
     pub(crate) hook: Hook,
     pub(crate) packet: Vec<u8>,

@@ -22,7 +22,7 @@ use crate::{
 /// byte for byte what the classifier redirects, and counted alike.
 #[test]
 fn what_is_sent_back_is_what_the_classifier_sends() {
-    let node = Node::new(&rows::ports());
+    let node = Node::new(&world::ports());
     let sent = Cell::new(0);
     let property = |frame: Frame| {
         // Whatever flow there is, is there now.
@@ -49,7 +49,7 @@ fn what_is_sent_back_is_what_the_classifier_sends() {
 /// Both directions of a remote backend's flow, in both families and protocols.
 #[test]
 fn a_known_flow_is_sent_back_both_ways() {
-    let node = Node::new(&rows::ports());
+    let node = Node::new(&world::ports());
     for flow in flows() {
         let (request, reply) = flow.known_to(&node);
         for (frame, counter) in [(request, Counter::FlowForward), (reply, Counter::FlowReply)] {
@@ -64,7 +64,7 @@ fn a_known_flow_is_sent_back_both_ways() {
 /// What the stack must see.
 #[test]
 fn what_is_not_sent_back_goes_on_as_it_came() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     let [flow, ..] = flows();
     let (request, _reply) = flow.known_to(&node);
     let request = came(&request);
@@ -119,7 +119,7 @@ fn what_is_not_sent_back_goes_on_as_it_came() {
 /// classifier's, who makes it anew.
 #[test]
 fn a_half_is_refreshed_and_a_lost_one_left_to_the_classifier() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     let [flow, ..] = flows();
     let (request, _reply) = flow.known_to(&node);
     let request = came(&request).bytes();
