@@ -8,7 +8,7 @@ use crate::{
     frame::{ETHERNET, Frame, Said, Transport},
     node::Hook,
     table::{DROP, NEXT, REDIRECT, Row, Step},
-    world::World,
+    world::{NEW, World},
 };
 
 /// A packet cut into pieces of so many bytes above IP; an IPv6 packet may be cut into one.
@@ -250,6 +250,6 @@ fn untouched(packet: Vec<u8>, counted: &'static [Counter]) -> Step {
     Step { hook: Hook::Ingress, becomes: packet.clone(), packet, action: NEXT, counted }
 }
 
-const FORWARD: Counts = [&[Counter::Translated, Counter::FlowForward], &[Counter::FlowForward]];
+const FORWARD: Counts = [&NEW, &[Counter::FlowForward]];
 const REPLY: Counts = [&[Counter::FlowReply], &[Counter::FlowReply]];
 const NOBODY: Counts = [&[Counter::PassNoFrontend], &[Counter::PassNoFlow]];

@@ -125,7 +125,7 @@ impl World {
     /// Traceroute sees this hop.
     fn no_more_hops(self) -> Row {
         let first = Frame { hops: 1, ..self.first(self.client(), self.vip(81)) };
-        let counted = &[Counter::Translated, Counter::TtlExpired];
+        let counted = &[Counter::Translated, Counter::FlowBegun, Counter::TtlExpired];
         let becomes = first.error(Said::TtlExpired);
         let (hook, packet, action) = (Hook::Ingress, first.bytes(), REDIRECT);
         let steps = vec![Step { hook, packet, action, becomes, counted }];

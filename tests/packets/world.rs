@@ -124,4 +124,5 @@ pub(crate) fn ports() -> Vec<Port> {
 const INIT: u8 = 1;
 const INIT_ACK: u8 = 2;
 /// What the first packet of a flow counts.
-pub(crate) const NEW: [Counter; 2] = [Counter::Translated, Counter::FlowForward];
+pub(crate) const NEW: [Counter; 3] =
+    [Counter::Translated, Counter::FlowBegun, Counter::FlowForward];
