@@ -14,8 +14,8 @@ use crate::{
     any::{frames, runner},
     frame::{ETHERNET, Frame, GATEWAY, NODE, PEER, Segment, Transport, UPLINK},
     node::{Hook, Node, Ran, own},
-    rows,
     table::REDIRECT,
+    world,
 };
 
 /// Every row's kind of packet, and flags, ends and payloads at random: what XDP sends back is
