@@ -82,7 +82,11 @@ fn builds_that_take_over_from_killed_agents_cost_nothing_outside() {
         let program = Some(other_build(bed.served.lab.dir(), build).unwrap());
         let spec = AgentSpec { program, ..bed.served.spec() };
         bed.served.agent = Agent::start(bed.node(1), &spec).unwrap();
-        assert!(ids(bed.agent(1)).is_disjoint(&before), "the programs are the other build's");
+        // Devices are seen to after Services.
+        wait::until(Duration::from_secs(10), "programs of the other build", || {
+            ids(bed.agent(1)).is_disjoint(&before)
+        })
+        .unwrap();
     }
     for (load, hold) in running {
         let load = bed.client.stop_load(load).unwrap();
