@@ -6,6 +6,7 @@
 
 mod http;
 mod maps;
+mod outside;
 mod screen;
 mod stage;
 mod steps;
@@ -25,6 +26,9 @@ struct Args {
     /// With a real kube-apiserver and its controllers, and objects made by kubectl
     #[arg(long)]
     cluster: bool,
+    /// Clients outside the cluster instead: every way in, and one flow on each hop
+    #[arg(long, conflicts_with_all = ["cluster", "keep"])]
+    outside: bool,
     /// Leave the lab standing, and say how to enter it
     #[arg(long)]
     keep: bool,
@@ -39,12 +43,18 @@ fn main() -> ExitCode {
 
 /// The whole show.
 fn run(args: &Args) -> Result<ExitCode> {
-    let Args { cluster, keep } = *args;
+    let Args { cluster, outside, keep } = *args;
     if let Some(why) = lab::missing() {
         bail!("{why}");
     }
     let started = Instant::now();
     let mut screen = Screen::open();
+    if outside {
+        outside::show(&mut screen)?;
+        let failed = screen.failures();
+        screen.end(started.elapsed());
+        return Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let mut stage = Stage::set(&mut screen, cluster, keep)?;
     for step in steps::ALL {
         screen.step(step.title);

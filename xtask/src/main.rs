@@ -38,7 +38,7 @@ enum Verb {
     Test(test::Args),
     /// Accept what the code does now: rewrite snapshots and generated files
     Bless(bless::Args),
-    /// Show the main job: two nodes, four pods, one `ClusterIP`; `--cluster`, `--keep`
+    /// Show the main job: two nodes, four pods, one `ClusterIP`; `--cluster`, `--outside`, `--keep`
     Demo(programs::Args),
     /// Measure, beside bare sockets and kube-proxy
     Bench(programs::Args),
