@@ -46,7 +46,7 @@ impl Outside {
     fn start() -> Result<Self> {
         let served = Served::with(Lab::builder(), |spec| spec)?;
         let second = Agent::start(served.lab.node("node-2")?, &served.spec())?;
-        Ok(Self { second: second, served })
+        Ok(Self { second, served })
     }
 
     /// Writes the Service and waits until both nodes answer.
