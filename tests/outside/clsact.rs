@@ -74,9 +74,12 @@ fn filters_of_others_are_left_alone_and_shown() {
     }
     let rows = bed.agent(1).programs().unwrap();
     let turns = |way: &str| -> Vec<_> {
-        let is_it = |row: &&ProgramRow| match row.ours {
-            true => row.device.is_some() && row.program == format!("tc_{way}"),
-            false => row.program.ends_with(&format!("({way})")),
+        let is_it = |row: &&ProgramRow| {
+            if row.ours {
+                row.device.is_some() && row.program == format!("tc_{way}")
+            } else {
+                row.program.ends_with(&format!("({way})"))
+            }
         };
         let turn = |row: &ProgramRow| (row.position.unwrap(), row.of.unwrap(), row.ours, row.id);
         let mut turns: Vec<_> = rows.iter().filter(is_it).map(turn).collect();
