@@ -14,6 +14,7 @@ pub mod fnv;
 pub mod model;
 pub mod observe;
 pub mod plan;
+pub mod pods;
 pub mod reconcile;
 pub mod run;
 pub mod sockets;

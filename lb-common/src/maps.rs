@@ -47,6 +47,9 @@ pub const FLOWS: &str = "FLOWS";
 pub const NAMES: &str = "NAMES";
 /// Network namespaces to leave alone: hash of a namespace cookie (u64) to a u32 that is 1.
 pub const BYPASS: &str = "BYPASS";
+/// Devices that lead to pods whose packets are translated: hash of a device's index (u32) to a
+/// u32 that is 1.
+pub const POD_DEVICES: &str = "POD_DEVICES";
 /// Exits by reason: per-CPU array of u64, indexed by [`Counter`](crate::counter::Counter).
 pub const COUNTERS: &str = "COUNTERS";
 /// What the agent tells the programs: one [`Config`](crate::config::Config).
@@ -126,6 +129,8 @@ pub const NODE_ADDRS_LEN: u32 = 1024;
 pub const SERVICE_CIDRS_LEN: u32 = 1024;
 /// Entries of BYPASS.
 pub const BYPASS_LEN: u32 = 4096;
+/// Entries of POD_DEVICES.
+pub const POD_DEVICES_LEN: u32 = 4096;
 
 /// The place of a port (host order) in NODEPORTS.
 #[inline(always)]

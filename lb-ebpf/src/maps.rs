@@ -22,8 +22,8 @@ use lb_common::{
     fragment::{FRAGMENTS_LEN, FragmentKey, FragmentPorts},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{
-        BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, SERVICE_CIDRS_LEN,
-        node_port_index,
+        BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, POD_DEVICES_LEN,
+        SERVICE_CIDRS_LEN, node_port_index,
     },
     name::ServiceName,
     range::{Admission, CidrKey, CidrRule, Guard, RangeKey},
@@ -116,6 +116,10 @@ static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { FRAGMENTS_LEN as usiz
 /// Network namespaces to leave alone.
 #[btf_map]
 static BYPASS: HashMap<u64, u32, { BYPASS_LEN as usize }, SPARSE> = HashMap::new();
+
+/// Devices that lead to pods, whose packets are a client's inside of the cluster.
+#[btf_map]
+static POD_DEVICES: HashMap<u32, u32, { POD_DEVICES_LEN as usize }, SPARSE> = HashMap::new();
 
 /// Exits by reason.
 #[btf_map]
@@ -336,6 +340,12 @@ pub(crate) fn may_be_frontend_address(address: Addr) -> bool {
 #[inline(always)]
 pub(crate) fn is_bypassed(netns_cookie: u64) -> bool {
     BYPASS.get_ptr(netns_cookie).is_some()
+}
+
+/// Which clients send packets into a device of this node: the pod that it leads to, or others.
+#[inline(always)]
+pub(crate) fn scope_of(device: u32) -> Scope {
+    if POD_DEVICES.get_ptr(device).is_some() { Scope::Inside } else { Scope::Outside }
 }
 
 impl Maps for KernelMaps {

@@ -78,7 +78,8 @@ impl LabBuilder {
         let mut pods = Vec::new();
         for node in &lab.nodes {
             for index in 1..=self.pods {
-                pods.push(lab.new_pod(node, &format!("pod-{}-{index}", node.index), index)?);
+                let name = format!("pod-{}-{index}", node.index);
+                pods.push(lab.new_pod(node, &name, index, node.cgroup_root.join(&name))?);
             }
         }
         lab.wire_pods(&pods)?;
@@ -150,12 +151,23 @@ impl Lab {
 
     /// Adds a pod without a server to a node.
     pub fn add_pod(&self, node: &Node, name: &str) -> Result<Pod> {
+        self.add(node, name, node.cgroup_root.join(name))
+    }
+
+    /// The same with its processes outside of the node's cgroup: no hook of the node's agent
+    /// ever sees their sockets, as behind another kernel.
+    pub fn add_unseen_pod(&self, node: &Node, name: &str) -> Result<Pod> {
+        self.add(node, name, self.cgroup.join("unseen").join(name))
+    }
+
+    fn add(&self, node: &Node, name: &str, cgroup: PathBuf) -> Result<Pod> {
         let pod = {
             let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
             ensure!(pods.iter().all(|pod| pod.name != name), "the lab already has a pod {name}");
             let taken: Vec<_> = pods.iter().map(|pod| pod.v4).collect();
             let free = (1..=200).find(|index| !taken.contains(&address::pod(node.index, *index).0));
-            let pod = self.new_pod(node, name, free.context("the node has 200 pods")?)?;
+            let free = free.context("the node has 200 pods")?;
+            let pod = self.new_pod(node, name, free, cgroup)?;
             pods.push(pod.clone());
             pod
         };
@@ -251,8 +263,7 @@ impl Lab {
     }
 
     /// A pod that is only names and addresses yet.
-    fn new_pod(&self, node: &Node, name: &str, index: u8) -> Result<Pod> {
-        let cgroup = node.cgroup_root.join(name);
+    fn new_pod(&self, node: &Node, name: &str, index: u8, cgroup: PathBuf) -> Result<Pod> {
         cgroup::create(&cgroup)?;
         let (v4, v6) = address::pod(node.index, index);
         let place = Place {

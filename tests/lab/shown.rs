@@ -88,6 +88,23 @@ pub struct ProgramRow {
     pub ours: bool,
 }
 
+/// A row of `show pods`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PodRow {
+    /// Namespace and name.
+    pub pod: String,
+    /// Why its sockets are left alone.
+    pub mark: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Where its packets are translated.
+    pub devices: Vec<String>,
+    /// The cookie of its network namespace.
+    pub namespace: Option<u64>,
+    /// Whether sockets there are left alone.
+    pub bypassed: bool,
+}
+
 impl Agent {
     /// `show services`. Lines about what was ignored are left out.
     pub fn services(&self) -> Result<Vec<ServiceRow>> {
@@ -107,6 +124,11 @@ impl Agent {
     /// `show programs`.
     pub fn programs(&self) -> Result<Vec<ProgramRow>> {
         self.shown("programs")
+    }
+
+    /// `show pods`.
+    pub fn pods(&self) -> Result<Vec<PodRow>> {
+        self.shown("pods")
     }
 
     /// One counter of the kernel programs.

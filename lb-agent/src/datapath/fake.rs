@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The maps in memory, with faults that come when a seed says so.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN, SERVICE_CIDRS_LEN};
 
@@ -32,6 +35,8 @@ pub struct Fake {
     pub crash_after: Option<u64>,
     /// What [`Datapath::set_uplinks`] said last.
     pub uplinks: (Devices, Own),
+    /// What [`Datapath::set_pod_devices`] and [`Datapath::set_bypass`] said last.
+    pub pods: (BTreeSet<u32>, BTreeSet<u64>),
     /// Ops executed so far, graces among them.
     pub ops: u64,
     /// Ops executed so far, graces left out.
@@ -51,6 +56,7 @@ impl Fake {
             refused: Vec::new(),
             crash_after: None,
             uplinks: Default::default(),
+            pods: Default::default(),
             ops: 0,
             writes: 0,
             random: seed | 1,
@@ -181,6 +187,16 @@ impl Datapath for Fake {
 
     fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError> {
         self.uplinks = (devices.clone(), own);
+        Ok(())
+    }
+
+    fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.pods.0.clone_from(devices);
+        Ok(())
+    }
+
+    fn set_bypass(&mut self, namespaces: &BTreeSet<u64>) -> Result<(), Error> {
+        self.pods.1.clone_from(namespaces);
         Ok(())
     }
 

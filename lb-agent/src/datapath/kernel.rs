@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's maps as a [`Datapath`].
 
-use std::{error::Error as _, fmt, fs, io, iter, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet, error::Error as _, fmt, fs, io, iter, mem::offset_of, path::Path,
+    sync::Arc,
+};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
@@ -15,6 +18,7 @@ use lb_common::{
 
 use super::{
     Datapath, Error, Failed, Grace, Growth, Own, arrays, at_least, at_most,
+    hashes::Hash,
     load::{Devices, Generation, Hook, LoadError, Loader, Options, Outcome},
     maps::Maps,
     syscall,
@@ -181,6 +185,27 @@ impl Datapath for Kernel {
         self.loader.follow(&self.generation, devices)
     }
 
+    fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        keep_only(&mut self.generation.maps.pod_devices, devices, maps::POD_DEVICES)
+    }
+
+    /// CONFIG says that there are some only when they are all there, and none before they go.
+    fn set_bypass(&mut self, namespaces: &BTreeSet<u64>) -> Result<(), Error> {
+        let count = u32::try_from(namespaces.len()).unwrap_or(u32::MAX);
+        let config = &mut self.generation.maps.config;
+        if count == 0 {
+            config.write_word(0, offset_of!(Config, bypassed_namespaces), 0);
+        }
+        keep_only(&mut self.generation.maps.bypass, namespaces, maps::BYPASS)?;
+        let config = &mut self.generation.maps.config;
+        config.write_word(
+            0,
+            offset_of!(Config, bypassed_namespaces),
+            bytemuck::must_cast([count, 0]),
+        );
+        Ok(())
+    }
+
     fn load(&self, backend: u32) -> u64 {
         self.generation.maps.backend_load.read(backend).map_or(0, |load| load.sockets)
     }
@@ -213,6 +238,23 @@ impl Datapath for Kernel {
         let has_grown = self.generation.capacities != before;
         Ok(if has_grown { Growth::Grown } else { Growth::AtLimit })
     }
+}
+
+/// Makes a set of keys, each with the value 1, what a map holds.
+fn keep_only<K: bytemuck::Pod + Ord>(
+    map: &mut Hash<K, u32>,
+    wanted: &BTreeSet<K>,
+    name: &'static str,
+) -> Result<(), Error> {
+    let there = map.dump().map_err(unreadable(name))?;
+    let there: BTreeSet<K> = there.into_iter().map(|(key, _)| key).collect();
+    let gone: Vec<_> = there.difference(wanted).copied().collect();
+    let refused = |operation| move |source| Error::Map { operation, map: name, source };
+    map.remove_all(&gone).map_err(|failed| refused("delete from")(failed.source))?;
+    for key in wanted.difference(&there) {
+        map.put(*key, 1).map_err(refused("update"))?;
+    }
+    Ok(())
 }
 
 /// Reads everything that the agent owns.

@@ -13,7 +13,8 @@ use lb_common::{
     flow::{FlowEntry, FlowKey},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{
-        self, BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, SERVICE_CIDRS_LEN,
+        self, BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, POD_DEVICES_LEN,
+        SERVICE_CIDRS_LEN,
     },
     name::ServiceName,
     range::{Admission, CidrKey, CidrRule, RangeKey},
@@ -61,6 +62,8 @@ pub struct Maps {
     pub flows: Hash<FlowKey, FlowEntry>,
     /// BYPASS.
     pub bypass: Hash<u64, u32>,
+    /// POD_DEVICES.
+    pub pod_devices: Hash<u32, u32>,
     /// COUNTERS.
     pub counters: PerCpuArray<MapData, u64>,
     /// CONFIG.
@@ -135,6 +138,7 @@ impl Maps {
             affinity: typed_hash(maps::AFFINITY, open)?,
             flows: typed_hash(maps::FLOWS, open)?,
             bypass: typed_hash(maps::BYPASS, open)?,
+            pod_devices: typed_hash(maps::POD_DEVICES, open)?,
             counters: counters().map_err(|error| (maps::COUNTERS, error))?,
             config: typed_array(maps::CONFIG, open)?,
         })
@@ -161,7 +165,8 @@ impl Maps {
             + self.source_ranges.writes()
             + self.service_cidrs.writes()
             + self.node_addresses.writes()
-            + self.bypass.writes();
+            + self.bypass.writes()
+            + self.pod_devices.writes();
         arrays + hashes
     }
 }
@@ -250,7 +255,7 @@ const fn shape<K, V>(
 }
 
 /// The shape of every map.
-pub const SHAPES: [Shape; 19] = [
+pub const SHAPES: [Shape; 20] = [
     hash::<FrontendKey4, FrontendValue>(maps::FRONTENDS4, Role::Table, |sizes| sizes.frontends),
     hash::<FrontendKey6, FrontendValue>(maps::FRONTENDS6, Role::Table, |sizes| sizes.frontends),
     array::<Service>(maps::SERVICES, Role::Table, |sizes| sizes.services),
@@ -274,6 +279,7 @@ pub const SHAPES: [Shape; 19] = [
     ),
     sparse::<FlowKey, FlowEntry>(maps::FLOWS, Role::Flow, |sizes| sizes.flows),
     sparse::<u64, u32>(maps::BYPASS, Role::Alone, |_| BYPASS_LEN),
+    sparse::<u32, u32>(maps::POD_DEVICES, Role::Alone, |_| POD_DEVICES_LEN),
     shape::<u32, u64>(maps::COUNTERS, BPF_MAP_TYPE_PERCPU_ARRAY, 0, Role::Alone, |_| {
         Counter::COUNT
     }),

@@ -24,6 +24,7 @@ pub mod view;
 pub mod wire;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{Ipv4Addr, Ipv6Addr},
 };
@@ -58,6 +59,19 @@ pub trait Datapath {
     /// # Errors
     /// Why the first device could not be served; all others are.
     fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError>;
+
+    /// Takes packets that come in by these devices for those of pods, inside of the cluster. To
+    /// be called before [`Datapath::set_uplinks`] has the programs run there.
+    ///
+    /// # Errors
+    /// Some devices may be taken for that by now, and others not.
+    fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error>;
+
+    /// Leaves the sockets alone of the network namespaces with these cookies, and of no others.
+    ///
+    /// # Errors
+    /// As above.
+    fn set_bypass(&mut self, namespaces: &BTreeSet<u64>) -> Result<(), Error>;
 
     /// BACKEND_LOAD: how many sockets use a backend.
     fn load(&self, backend: u32) -> u64;

@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
+    os::fd::{AsFd, BorrowedFd},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
@@ -27,6 +28,12 @@ pub struct Subtree {
     pub cgroups: BTreeSet<u64>,
     /// In this process's pid namespace; those that it cannot see are left out.
     pub processes: BTreeSet<u32>,
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 impl Netns {

@@ -2,7 +2,10 @@
 //! The pinned maps and programs, read by path: for `show` and `explain`. Works beside a
 //! running agent and without one; writes nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use lb_common::{
     affinity::{AffinityKey, AffinityPin},
@@ -81,6 +84,13 @@ impl View {
     pub fn flows(&self) -> Result<Vec<(FlowKey, FlowEntry)>, ViewError> {
         let unreadable = |source| Error::Map { operation: "read", map: maps::FLOWS, source };
         Ok(self.maps.flows.dump().map_err(unreadable)?)
+    }
+
+    /// The cookies of the network namespaces that are left alone.
+    pub fn bypassed(&self) -> Result<BTreeSet<u64>, ViewError> {
+        let unreadable = |source| Error::Map { operation: "read", map: maps::BYPASS, source };
+        let all = self.maps.bypass.dump().map_err(unreadable)?;
+        Ok(all.into_iter().map(|(cookie, _)| cookie).collect())
     }
 
     /// Every ClientIP pin.

@@ -172,11 +172,41 @@ pub enum Problem {
         /// How many flows there is room for.
         flows: u64,
     },
+    /// The device that leads to a marked pod is not known.
+    #[error(
+        "no device leads to {address} alone: {reason}; its packets to Services are not translated until there is one"
+    )]
+    Unlocated {
+        /// The pod's address.
+        address: String,
+        /// What is in the way.
+        reason: Unlocated,
+    },
     /// The maps did not take it, or something that it needs.
     #[error("could not be written: {reason}; tried again until it can")]
     Unwritten {
         /// What the kernel said.
         reason: String,
+    },
+}
+
+/// Why no device leads to a pod.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, thiserror::Error)]
+pub enum Unlocated {
+    /// The node has no route to it, or the address is the node's own.
+    #[error("this node has no route to it")]
+    Route,
+    /// Another host is in between.
+    #[error("this node's route to it has a gateway")]
+    Gateway,
+    /// It is behind a bridge that has not heard of it yet.
+    #[error("it has not been heard of behind its bridge")]
+    Neighbour,
+    /// The device is not the pod's own.
+    #[error("{device}, to which the route leads, is no veth, netkit or tun device")]
+    Shared {
+        /// Its name.
+        device: String,
     },
 }
 

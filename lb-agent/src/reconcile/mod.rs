@@ -271,6 +271,11 @@ impl<D: Datapath> Reconciler<D> {
         &mut self.datapath
     }
 
+    /// The cluster, and the maps for whoever makes the programs follow it.
+    pub const fn split(&mut self) -> (&Snapshot, &mut D) {
+        (&self.snapshot, &mut self.datapath)
+    }
+
     /// Ops that were executed since the start, graces left out.
     pub const fn ops(&self) -> u64 {
         self.ops

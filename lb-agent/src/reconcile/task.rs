@@ -14,18 +14,22 @@ use tokio::{
     time::{self, Instant as Deadline},
 };
 
+use self::devices::Follower;
 use super::{Reconciler, SyncError};
 use crate::{
     datapath::{self, Datapath},
-    model::{change::Change, issue::Issue, local_ports::LocalPorts, uplinks::Uplinks},
+    model::{change::Change, issue::Issue, local_ports::LocalPorts},
     observe::{
         backlog::Backlog,
         health::Pulse,
         metrics::{Fill, SyncMetrics},
     },
     plan::{health_checks::HealthChecks, port::PortName, stale},
+    pods::Ends,
     source::chain,
 };
+
+mod devices;
 
 /// Whom the loop tells how it fares.
 pub struct Reports {
@@ -97,12 +101,8 @@ struct Loop {
     given: Option<Issue>,
     writes: u64,
     attached: bool,
-    /// The ways to clients outside, as of the last look.
-    uplinks: Option<Uplinks>,
-    /// What was wrong with them then.
-    unserved: Option<String>,
-    /// Whether to look again.
-    unsure: bool,
+    /// Where packets are translated.
+    devices: Follower,
 }
 
 /// What woke the loop.
@@ -121,10 +121,10 @@ enum Wake {
 pub async fn run<D: Datapath>(
     mut reconciler: Reconciler<D>,
     mut changes: mpsc::Receiver<Vec<Change>>,
-    reports: Reports,
+    (reports, pods): (Reports, Ends),
     mut attach: impl FnMut(&mut D) -> Result<(), String>,
 ) {
-    let mut this = Loop::new(reports);
+    let mut this = Loop::new(reports, pods);
     loop {
         match this.wait(&mut changes).await {
             Wake::Changes(None) => return,
@@ -143,7 +143,7 @@ pub async fn run<D: Datapath>(
             }
             Wake::Resync => {
                 this.resync = Deadline::now() + RESYNC;
-                this.unsure = true;
+                this.devices.doubt();
                 this.resync(&mut reconciler);
             }
         }
@@ -154,7 +154,7 @@ pub async fn run<D: Datapath>(
 }
 
 impl Loop {
-    fn new(reports: Reports) -> Self {
+    fn new(reports: Reports, devices: Ends) -> Self {
         Self {
             reports,
             pending: None,
@@ -170,9 +170,7 @@ impl Loop {
             given: None,
             writes: 0,
             attached: false,
-            uplinks: None,
-            unserved: None,
-            unsure: false,
+            devices: Follower::new(devices),
         }
     }
 
@@ -187,6 +185,7 @@ impl Loop {
             batch = next(self.hold, changes) => Wake::Changes(batch),
             () = at(self.retry) => Wake::Retry,
             () = at(self.retire) => Wake::Retire,
+            () = self.devices.moved() => Wake::Report,
             () = at(self.report) => Wake::Report,
             () = changed(&mut self.reports.found) => Wake::Report,
             () = changed(&mut self.reports.flows) => Wake::Report,
@@ -353,30 +352,15 @@ impl Loop {
         }
     }
 
-    /// Serves clients outside through the devices that there are now, and looks again at each
-    /// resync: somebody may have detached a program.
+    /// Serves clients through the devices that there are now.
     fn follow<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
-        let is_new = self.uplinks.as_ref() != Some(&reconciler.snapshot().uplinks);
-        if !self.attached || !(is_new || self.unsure) {
+        if !self.attached {
             return;
         }
-        let uplinks = reconciler.snapshot().uplinks.clone();
-        let Uplinks { devices, v4, v6 } = &uplinks;
-        let outcome = reconciler.datapath_mut().set_uplinks(devices, (*v4, *v6));
+        let (snapshot, datapath) = reconciler.split();
+        self.devices.follow(snapshot, datapath);
         // Its writes are not the cluster's.
-        self.writes = reconciler.datapath().writes();
-        let unserved = outcome.err().map(|error| chain(&error));
-        match &unserved {
-            Some(error) if self.unserved != unserved => {
-                tracing::error!(error, "clients outside are not served; trying again");
-            }
-            None if is_new || self.unserved.is_some() => {
-                let devices: Vec<_> = devices.values().map(|name| &**name).collect();
-                tracing::info!(devices = devices.join(","), "clients outside come through");
-            }
-            Some(_) | None => {}
-        }
-        (self.uplinks, self.unserved, self.unsure) = (Some(uplinks), unserved, false);
+        self.writes = datapath.writes();
     }
 
     /// Tells what became of UDP service ports, once new sockets get it (CT-08).
@@ -416,6 +400,7 @@ impl Loop {
         let found = self.reports.found.borrow_and_update().clone();
         let found = found.into_iter().chain(self.reports.flows.borrow_and_update().clone());
         let issues = reconciler.issues().into_iter().chain(found).chain(self.given.clone());
+        let issues = issues.chain(self.devices.missing());
         let issues: BTreeSet<_> = issues.collect();
         self.reports.metrics.issues.set(i64::try_from(issues.len()).unwrap_or(i64::MAX));
         if self.known.as_ref() == Some(&issues) {

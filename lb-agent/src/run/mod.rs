@@ -52,6 +52,7 @@ use crate::{
         metrics::{ClientMetrics, Metrics},
     },
     plan::health_checks::HealthChecks,
+    pods,
     reconcile::{self, IssueSink, Reconciler, Reports},
     sockets::Sweeper,
     source::{self, Feed, events::Announcer},
@@ -137,16 +138,19 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let cgroup_root = cgroup_root_of(config.cgroup_root.clone(), config.allow.nested_cgroup)?;
     let kernel = open(&config, &cgroup_root)?;
     let sources = (&feed, &client);
+    let (finder, pods) = pods::finder(cgroup_root.clone(), config.bpf_root.clone());
+    let finder = tokio::spawn(finder.run());
     let (reports, servers) = report(&config, sources, cgroup_root, started, &stop).await?;
     let reconciler = Reconciler::new(kernel).with_rules(config.rules);
     let Feed { changes, tasks: mut feed, .. } = feed;
     let outcome = tokio::select! {
-        () = reconcile::run(reconciler, changes, reports, attach) => Ok(()),
+        () = reconcile::run(reconciler, changes, (reports, pods), attach) => Ok(()),
         () = stop.cancelled() => Ok(()),
         path = config_file::changed(config.file) => Err(RunError::ConfigChanged { path }),
     };
     stop.cancel();
     feed.shutdown().await;
+    finder.abort();
     servers.wait().await;
     tracing::info!("stopped; the kernel programs go on");
     outcome

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a running agent leaves for `show` beside the maps: the list of what it ignored.
+//! What a running agent leaves for `show` beside the maps: the list of what it ignored, and the
+//! pods whose sockets it leaves alone.
 
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
+
+use serde::{Deserialize, Serialize};
 
 /// A state file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +19,21 @@ pub struct StateError {
     /// What the kernel said.
     #[source]
     pub source: io::Error,
+}
+
+/// A pod whose sockets are left alone.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PodLine {
+    /// Namespace and name.
+    pub pod: String,
+    /// What marks it.
+    pub mark: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The devices that lead to it, by name.
+    pub devices: Vec<String>,
+    /// The cookie of its network namespace, if that is known.
+    pub namespace: Option<u64>,
 }
 
 /// The directory of an agent's state, one for each bpf-root. It is on a tmpfs and as
@@ -31,12 +50,14 @@ pub fn directory(bpf_root: &Path) -> PathBuf {
 
 /// What the agent ignored when it last looked, one line each; none if no agent ever ran.
 pub fn issues(bpf_root: &Path) -> Result<Vec<String>, StateError> {
-    let path = directory(bpf_root).join(ISSUES);
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(StateError { path, source }),
-    }
+    read(bpf_root, ISSUES)
+}
+
+/// The pods whose sockets were left alone at the last look. A line that another build wrote
+/// otherwise is left out.
+pub fn pods(bpf_root: &Path) -> Result<Vec<PodLine>, StateError> {
+    let lines = read(bpf_root, PODS)?;
+    Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// Replaces the list of what is ignored; a reader sees the old list or the new one.
@@ -44,16 +65,38 @@ pub fn write_issues<T: ToString>(
     bpf_root: &Path,
     issues: impl IntoIterator<Item = T>,
 ) -> Result<(), StateError> {
+    write(bpf_root, ISSUES, issues.into_iter().map(|issue| issue.to_string()))
+}
+
+/// The same with the list of pods.
+pub fn write_pods(bpf_root: &Path, pods: &[PodLine]) -> Result<(), StateError> {
+    write(bpf_root, PODS, pods.iter().filter_map(|pod| serde_json::to_string(pod).ok()))
+}
+
+fn read(bpf_root: &Path, name: &str) -> Result<Vec<String>, StateError> {
+    let path = directory(bpf_root).join(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(StateError { path, source }),
+    }
+}
+
+fn write(
+    bpf_root: &Path,
+    name: &str,
+    lines: impl Iterator<Item = String>,
+) -> Result<(), StateError> {
     let directory = directory(bpf_root);
-    let path = directory.join(ISSUES);
+    let path = directory.join(name);
     let mut text = String::new();
-    for issue in issues {
-        text.push_str(&issue.to_string().replace('\n', " "));
+    for line in lines {
+        text.push_str(&line.replace('\n', " "));
         text.push('\n');
     }
     let write = || {
         fs::create_dir_all(&directory)?;
-        let fresh = directory.join("issues.new");
+        let fresh = directory.join(format!("{name}.new"));
         fs::write(&fresh, text)?;
         fs::rename(&fresh, &path)
     };
@@ -75,6 +118,8 @@ pub fn remove(bpf_root: &Path) -> Result<(), StateError> {
 const STATE_ROOT: &str = "/run/sluice";
 /// The list of what was ignored.
 const ISSUES: &str = "issues";
+/// The list of pods.
+const PODS: &str = "pods";
 
 #[cfg(test)]
 mod tests {

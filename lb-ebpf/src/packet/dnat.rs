@@ -96,11 +96,12 @@ fn decide(packet: &Packet) -> i32 {
     if !packet.opens() {
         return pass(Counter::PassNoFlow);
     }
-    match translate(&KernelMaps, &Outsider(packet), &destination(packet)) {
+    let scope = maps::scope_of(packet.bytes.device());
+    match translate(&KernelMaps, &Sender { packet, scope }, &destination(packet)) {
         Verdict::Pass(reason) => pass(reason),
         Verdict::Translate(target, reason) => {
             maps::count(reason);
-            match maps::put_down(half(packet, &target)) {
+            match maps::put_down(half(packet, &target, scope)) {
                 Some(()) => TARGET,
                 None => pass(Counter::PassNoFlow),
             }
@@ -113,9 +114,12 @@ fn decide(packet: &Packet) -> i32 {
     }
 }
 
-/// The forward half of a flow that a packet begins, with the client as its source.
+/// The forward half of a flow that a packet begins, with the client as its source. The stack
+/// has the way from a pod to all others, and no pod takes a packet that seems to be its own.
 #[inline(always)]
-fn half(packet: &Packet, target: &Target) -> FlowEntry {
+fn half(packet: &Packet, target: &Target, scope: Scope) -> FlowEntry {
+    let is_inside = matches!(scope, Scope::Inside) && target.address != packet.key.source;
+    let flags = if is_inside { FlowFlags::LOCAL } else { FlowFlags::empty() };
     let client = (packet.key.source, packet.key.source_port);
     FlowEntry {
         to: FlowKey::new(client, (target.address, target.port), packet.key.protocol),
@@ -123,7 +127,7 @@ fn half(packet: &Packet, target: &Target) -> FlowEntry {
         backend: target.backend,
         generation: target.generation,
         service_id: target.service_id,
-        flags: FlowFlags::empty().bits(),
+        flags: flags.bits(),
         seen: Seen::empty().with(packet.key.protocol, packet.tcp).bits(),
         tag: 0,
     }
@@ -135,9 +139,10 @@ fn open(packet: &Packet, config: Live<Config>) -> i32 {
     let Some(mut entry) = maps::take_up::<FlowEntry>() else {
         return pass(Counter::PassNoFlow);
     };
-    if is_here(packet, &entry) {
+    if entry.flags == 0 && packet.key.source != entry.to.destination && is_here(packet, &entry) {
         entry.flags = FlowFlags::LOCAL.bits();
-    } else {
+    }
+    if entry.flags == 0 {
         entry.to.source = maps::own_address(config, packet.ipv6);
         if entry.to.source == Addr::ZERO {
             return drop(Counter::DroppedNoAddress);
@@ -182,14 +187,17 @@ fn destination(packet: &Packet) -> Destination {
     }
 }
 
-/// The sender of a packet that came in by an external device: outside of the cluster,
-/// whoever it is (TRP-18).
-struct Outsider<'a>(&'a Packet);
+/// The sender of a packet: outside of the cluster, whoever it is (TRP-18), if it came in by an
+/// external device; a pod of this node, if it came from that.
+struct Sender<'a> {
+    packet: &'a Packet,
+    scope: Scope,
+}
 
-impl Client for Outsider<'_> {
+impl Client for Sender<'_> {
     #[inline(always)]
     fn scope(&self) -> Scope {
-        Scope::Outside
+        self.scope
     }
 
     #[inline(always)]
@@ -199,12 +207,12 @@ impl Client for Outsider<'_> {
 
     #[inline(always)]
     fn identity(&self) -> Addr {
-        self.0.key.source
+        self.packet.key.source
     }
 
     #[inline(always)]
     fn comes_from(&self, _ipv6: bool, test: impl Fn(Addr) -> bool) -> bool {
-        test(self.0.key.source)
+        test(self.packet.key.source)
     }
 
     #[inline(always)]

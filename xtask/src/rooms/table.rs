@@ -109,6 +109,7 @@ pub(crate) const ROOMS: &[Room] = &[
             "lb-agent/src/cli",
             "lb-agent/src/sockets",
             "lb-agent/src/flows",
+            "lb-agent/src/pods",
         ],
         crates: Crates::Except(&["aya", "aya_obj", "k8s_openapi"]),
         never: &[],

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     model::Family,
     plan::{lookup::Playground, port::PortName, tables::Tables},
+    run::state::PodLine,
 };
 
 /// What would happen, and why.
@@ -130,6 +131,19 @@ impl Answer {
         for line in issues.into_iter().filter(about).take(MOST) {
             self.step("issue", line, "");
         }
+    }
+
+    /// Adds where the caller's packets are translated, if its sockets are left alone.
+    pub(super) fn add_pod(&mut self, from: From, pods: &[PodLine]) {
+        let From::Address(address) = from else { return };
+        let Some(pod) = pods.iter().find(|pod| pod.addresses.contains(&address)) else { return };
+        let PodLine { pod, mark, devices, .. } = pod;
+        let found = if devices.is_empty() {
+            format!("{pod} (by its {mark}); no device is found where its packets could be")
+        } else {
+            format!("{pod} (by its {mark}); its packets are, at device {}", devices.join(" and "))
+        };
+        self.step("pod whose sockets are not translated", found, "SOC-13");
     }
 
     /// A frontend: its Service, policy, affinity and backends.

@@ -48,6 +48,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some((name, local)) = answer.service_port(*target) {
         answer.add_left_out(questions::left_out(view.root(), &name, local));
     }
+    answer.add_pod(*from, &state::pods(view.root())?);
     answer.add_issues(state::issues(view.root())?);
     output::write(|out| match format {
         Format::Table => writeln!(out, "{answer}"),

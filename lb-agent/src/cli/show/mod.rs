@@ -6,6 +6,7 @@ mod backends;
 mod counters;
 mod flows;
 mod issues;
+mod pods;
 mod programs;
 mod services;
 mod sockets;
@@ -49,6 +50,8 @@ enum What {
     Programs,
     /// Exits of the kernel programs, by reason
     Counters,
+    /// Pods whose sockets are left alone, and the devices at which their packets are translated
+    Pods,
     /// What was ignored, is not served or needs a hand, as below "services"
     Issues,
 }
@@ -72,6 +75,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Affinity => affinity::print(&view, *output)?,
         What::Programs => programs::print(&view, *output)?,
         What::Counters => counters::print(&view, *output)?,
+        What::Pods => pods::print(&view, *output)?,
         What::Issues => issues::print(&view, *output)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -56,6 +56,14 @@ impl Datapath for Shared {
     fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError> {
         self.lock().set_uplinks(devices, own)
     }
+
+    fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.lock().set_pod_devices(devices)
+    }
+
+    fn set_bypass(&mut self, namespaces: &BTreeSet<u64>) -> Result<(), Error> {
+        self.lock().set_bypass(namespaces)
+    }
     fn load(&self, backend: u32) -> u64 {
         self.lock().load(backend)
     }
@@ -110,6 +118,8 @@ impl Bed {
             }),
             datagrams: Box::new(move |updates| udp.lock().unwrap().push(updates.len())),
         };
+        // Nobody looks for pods: there are none.
+        let (_, pods) = crate::pods::finder(std::path::PathBuf::new(), std::path::PathBuf::new());
         let attached = Arc::new(Mutex::new(0));
         let tries = attached.clone();
         let attach = move |_: &mut Shared| {
@@ -118,7 +128,7 @@ impl Bed {
             if *tries > unattachable { Ok(()) } else { Err("not yet".to_owned()) }
         };
         let reconciler = Reconciler::new(maps.clone());
-        let task = tokio::spawn(run(reconciler, receiver, reports, attach));
+        let task = tokio::spawn(run(reconciler, receiver, (reports, pods), attach));
         Self { finder, maps, changes, pulse, metrics, attached, issues, datagrams, task }
     }
 

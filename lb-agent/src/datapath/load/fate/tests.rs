@@ -77,6 +77,7 @@ fn a_table_that_does_not_fit_takes_all_that_names_its_indexes() {
         maps::SOCKETS_OVER,
         maps::FLOWS,
         maps::BYPASS,
+        maps::POD_DEVICES,
         maps::COUNTERS,
         maps::CONFIG,
     ];
@@ -89,7 +90,14 @@ fn without_backends_nothing_stays_that_names_anything() {
     let mut found = intact();
     damage(&mut found, maps::BACKENDS);
     let fates = decide(&found, &Capacities::MINIMUM);
-    let kept = [maps::SERVICE_CIDRS, maps::NODE_ADDRS, maps::BYPASS, maps::COUNTERS, maps::CONFIG];
+    let kept = [
+        maps::SERVICE_CIDRS,
+        maps::NODE_ADDRS,
+        maps::BYPASS,
+        maps::POD_DEVICES,
+        maps::COUNTERS,
+        maps::CONFIG,
+    ];
     assert_eq!(origins(&fates, Origin::Kept), kept);
     let misfit = misfits(&found)[0].to_string();
     assert_eq!(misfit, "BACKENDS has value size 40 instead of 32");

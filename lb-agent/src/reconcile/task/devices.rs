@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where packets are translated: at the devices that lead to clients outside, and to pods whose
+//! sockets are left alone.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    datapath::Datapath,
+    model::{issue::Issue, snapshot::Snapshot, uplinks::Uplinks},
+    pods::{Ends, Places},
+    source::chain,
+};
+
+/// Follows both.
+pub(super) struct Follower {
+    ends: Ends,
+    /// What was tried last.
+    known: Option<(Uplinks, Places)>,
+    /// What was wrong then.
+    unserved: Option<String>,
+    /// Whether to look again.
+    unsure: bool,
+}
+
+impl Follower {
+    pub(super) const fn new(ends: Ends) -> Self {
+        Self { ends, known: None, unserved: None, unsure: false }
+    }
+
+    /// Has the next [`Follower::follow`] look again.
+    pub(super) const fn doubt(&mut self) {
+        self.unsure = true;
+    }
+
+    /// The next time that pods are found elsewhere.
+    pub(super) async fn moved(&mut self) {
+        super::changed(&mut self.ends.places).await;
+    }
+
+    /// The pods that are not found.
+    pub(super) fn missing(&self) -> Vec<Issue> {
+        self.ends.places.borrow().as_ref().map_or_else(Vec::new, |places| places.missing.clone())
+    }
+
+    /// Serves clients through the devices that there are now, and looks again when in doubt:
+    /// somebody may have detached a program.
+    pub(super) fn follow<D: Datapath>(&mut self, snapshot: &Snapshot, datapath: &mut D) {
+        if *self.ends.wanted.borrow() != snapshot.pods {
+            self.ends.wanted.send_replace(snapshot.pods.clone());
+        }
+        let Some(mut places) = self.places(snapshot) else { return };
+        // All that comes in there would count as a pod's.
+        places.devices.retain(|index, _| !snapshot.uplinks.devices.contains_key(index));
+        let now = (snapshot.uplinks.clone(), places);
+        let is_new = self.known.as_ref() != Some(&now);
+        if !(is_new || self.unsure) {
+            return;
+        }
+        let before = self.known.as_ref().map(|(_, places)| &places.namespaces);
+        let unserved = serve(datapath, &now, before).err();
+        match &unserved {
+            Some(error) if self.unserved != unserved => {
+                tracing::error!(error, "clients outside are not served; trying again");
+            }
+            None if is_new || self.unserved.is_some() => tell(&now),
+            Some(_) | None => {}
+        }
+        (self.known, self.unserved, self.unsure) = (Some(now), unserved, false);
+    }
+
+    /// `None`: nobody has looked yet, and devices that an earlier agent served must not be let
+    /// go meanwhile.
+    fn places(&self, snapshot: &Snapshot) -> Option<Places> {
+        if snapshot.pods.is_empty() {
+            return Some(Places::default());
+        }
+        let mut places = self.ends.places.borrow().clone()?;
+        // Issues come and go without the devices.
+        places.missing = Vec::new();
+        Some(places)
+    }
+}
+
+/// A namespace is left alone after its device is served, and its device let go after that is
+/// over: nobody's first packet is lost.
+fn serve<D: Datapath>(
+    datapath: &mut D,
+    (uplinks, places): &(Uplinks, Places),
+    before: Option<&BTreeSet<u64>>,
+) -> Result<(), String> {
+    let Uplinks { devices, v4, v6 } = uplinks;
+    if let Some(before) = before {
+        let kept = before.intersection(&places.namespaces).copied().collect();
+        datapath.set_bypass(&kept).map_err(|error| chain(&error))?;
+    }
+    let pods = places.devices.keys().copied().collect();
+    datapath.set_pod_devices(&pods).map_err(|error| chain(&error))?;
+    let mut all = devices.clone();
+    all.extend(places.devices.iter().map(|(index, name)| (*index, name.clone())));
+    datapath.set_uplinks(&all, (*v4, *v6)).map_err(|error| chain(&error))?;
+    datapath.set_bypass(&places.namespaces).map_err(|error| chain(&error))
+}
+
+fn tell((uplinks, places): &(Uplinks, Places)) {
+    let names = |devices: &std::collections::BTreeMap<u32, std::sync::Arc<str>>| {
+        let names: Vec<_> = devices.values().map(|name| &**name).collect();
+        names.join(",")
+    };
+    tracing::info!(devices = names(&uplinks.devices), "clients outside come through");
+    if !places.devices.is_empty() {
+        let (devices, namespaces) = (names(&places.devices), places.namespaces.len());
+        tracing::info!(devices, namespaces, "pods whose sockets are left alone come through");
+    }
+}
