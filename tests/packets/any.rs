@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+use etherparse::{IpNumber, NetHeaders, PacketHeaders, PayloadSlice, TransportHeader};
 use lb_common::{
     counter::Counter,
     flow::{FlowEntry, FlowFlags, REFRESH_NS, TcpFlags},
@@ -18,8 +18,10 @@ use proptest::{
 };
 
 use crate::{
+    errors,
     frame::{ETHERNET, Frame, Segment, Transport, wrong_checksum},
     node::{Hook, Node, own},
+    pieces::pieces,
     table::{NEXT, REDIRECT},
     world,
 };
@@ -37,6 +39,7 @@ pub(crate) fn frames() -> impl Strategy<Value = Frame> {
         1 => Just(Transport::BareUdp),
         2 => Just(Transport::Tcp(Segment::syn())),
         1 => segment,
+        1 => prop_oneof![Just(1), any::<u8>()].prop_map(Transport::Sctp),
     ];
     (
         any::<bool>(),
@@ -153,6 +156,67 @@ fn a_reply_undoes_what_was_done_to_its_packet() {
     runner(2000).run(&frames(), property).unwrap();
 }
 
+/// Whoever sent a packet finds in an error what he sent.
+#[test]
+fn an_error_quotes_what_its_receiver_sent() {
+    let node = Node::new(&world::ports());
+    let translated = std::cell::Cell::new(0);
+    let property = |(frame, more): (Frame, usize)| {
+        let ran = node.run(Hook::Ingress, &frame.bytes());
+        let Some((from, to)) = ends(&ran.bytes) else { return Ok(()) };
+        if ran.action == 2 || (from, to) == (frame.from, frame.to) || to == frame.from {
+            return Ok(());
+        }
+        let hops = if ran.action == NEXT { frame.hops } else { frame.hops - 1 };
+        let known = Frame { hops, ..frame.clone() }.bytes();
+        // The quoted checksum of SCTP stays as it was.
+        let most = if matches!(frame.transport, Transport::Sctp(_)) { 0 } else { more };
+        let len = (shortest(frame.from.is_ipv6()) + 8 + most).min(known.len());
+        let before = errors::unreachable(to.ip(), from.ip(), 50, &ran.bytes[ETHERNET..len]);
+        let hook = if ran.action == NEXT { Hook::Egress } else { Hook::Ingress };
+        let back = node.run(hook, &before);
+        let hops = if ran.action == NEXT { 50 } else { 49 };
+        let after =
+            errors::unreachable(frame.to.ip(), frame.from.ip(), hops, &known[ETHERNET..len]);
+        prop_assert_eq!(back.counted, [(Counter::IcmpTranslated, 1)].into());
+        prop_assert_eq!(back.bytes, after);
+        translated.set(translated.get() + 1);
+        Ok(())
+    };
+    // Half a checksum cannot be made right, so that no quotation ends within one.
+    let more = (0_usize..30).prop_map(|halves| halves * 2);
+    runner(500).run(&(frames(), more), property).unwrap();
+    println!("{} errors translated", translated.get());
+    assert!(translated.get() > 100);
+}
+
+/// Pieces together are what the whole would be.
+#[test]
+fn pieces_are_what_the_whole_is_cut_into() {
+    let node = Node::new(&world::ports());
+    let property = |(frame, eighths, id): (Frame, usize, u16)| {
+        if matches!(frame.transport, Transport::Sctp(_)) {
+            return Ok(());
+        }
+        let frame = Frame { payload: (0..=255).collect(), hops: 9, ..frame };
+        let whole = node.run(Hook::Ingress, &frame.bytes());
+        if whole.action == 2 || ends(&whole.bytes) == Some((frame.from, frame.to)) {
+            return Ok(());
+        }
+        // Answers are as short as they can be.
+        if ends(&whole.bytes).is_none_or(|(_, to)| to == frame.from) {
+            return Ok(());
+        }
+        let cut = pieces(&frame.bytes(), id, eighths * 8);
+        for (before, after) in cut.iter().zip(pieces(&whole.bytes, id, eighths * 8)) {
+            let ran = node.run(Hook::Ingress, before);
+            prop_assert_eq!((ran.action, ran.bytes), (whole.action, after));
+        }
+        Ok(())
+    };
+    runner(200).run(&(frames(), 3_usize..30, any::<u16>()), property).unwrap();
+}
+
 /// Design 5: one lost half is how others lose connections.
 #[test]
 fn either_half_of_a_flow_is_made_anew_from_the_other() {
@@ -206,6 +270,13 @@ fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
         }
         NetHeaders::Arp(_) => return None,
     };
+    if let PayloadSlice::Ip(ip) = &packet.payload
+        && ip.ip_number == IpNumber::SCTP
+    {
+        let port =
+            |at: usize| Some(u16::from_be_bytes(ip.payload.get(at..at + 2)?.try_into().ok()?));
+        return Some((SocketAddr::new(from, port(0)?), SocketAddr::new(to, port(2)?)));
+    }
     let (from_port, to_port) = match packet.transport? {
         TransportHeader::Udp(header) => (header.source_port, header.destination_port),
         TransportHeader::Tcp(header) => (header.source_port, header.destination_port),

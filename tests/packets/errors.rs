@@ -63,6 +63,12 @@ impl Error {
     }
 }
 
+/// "Destination unreachable" by somebody, about a packet.
+pub(crate) fn unreachable(from: IpAddr, to: IpAddr, hops: u8, quoted: &[u8]) -> Vec<u8> {
+    let kind = if from.is_ipv6() { 1 } else { 3 };
+    Error { from, to, hops, quoted: quoted.to_vec() }.bytes((kind, 0, [0; 4]))
+}
+
 impl World {
     pub(crate) fn error_rows(self) -> Vec<Row> {
         let ways = [

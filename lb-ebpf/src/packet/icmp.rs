@@ -196,7 +196,11 @@ fn requote_checksum(packet: &Packet, quoted: &Quoted, change: Sum) -> Option<Sum
 #[inline(always)]
 fn replace_checksum(packet: &Packet, at: u32, change: Sum) -> Option<Sum> {
     let old: Be16 = packet.bytes.load(at)?;
-    let new = change.applied(old);
+    let new = match change.applied(old) {
+        // A datagram's zero says that there is none (RFC 768), and is a segment's other zero.
+        Be16::ZERO => Be16::from_host(u16::MAX),
+        new => new,
+    };
     packet.bytes.store(at, &new)?;
     Some(Sum::ZERO.replacing_low(old, new))
 }
