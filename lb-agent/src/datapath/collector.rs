@@ -76,7 +76,8 @@ impl Collector {
     }
 
     /// Looks at each element once, takes out the flows that are over, and tells what was at
-    /// each. What comes and goes meanwhile may be missed or met twice.
+    /// each. What comes and goes meanwhile may be missed or met twice, and so may what shares a
+    /// bucket with what was taken out.
     ///
     /// # Errors
     /// The kernel's, for what was not looked at yet.
@@ -105,8 +106,9 @@ fn read(visits: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Bytes of one read, as many as the kernel has room for.
-const BUFFER: usize = 32 << 10;
+/// Bytes of one read: half of what the kernel has room for. What fills all of that counts as
+/// too much, and what was said of a flow that was just removed would be lost.
+const BUFFER: usize = 16 << 10;
 const PROGRAM: &str = "collect";
 const PASS: &str = "PASS";
 /// What it iterates over: the kernel's name for the elements of a map.

@@ -6,7 +6,7 @@ use lb_common::flow::{Phase, Visit};
 /// Flows by phase and by what is left of their time, and what was taken out.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Census {
-    /// Elements of FLOWS that are there still: two a flow, unless one is lost.
+    /// Elements of FLOWS that are there still: two for each flow.
     pub halves: u64,
     /// Flows that were taken out, each with whatever halves it had.
     pub removed: u64,
@@ -31,8 +31,8 @@ impl Census {
                 self.removed += 1;
                 continue;
             }
-            self.halves += 1;
             let Some(phase) = visit.phase() else { continue };
+            self.halves += 2;
             for count in [
                 self.phases.get_mut(phase as usize),
                 self.due.get_mut(usize::from(visit.left_secs)),
