@@ -77,7 +77,7 @@ impl World {
             self.about_replies_from_there(),
             self.about_replies_from_here(),
         ];
-        let translated = ways.into_iter().flat_map(|way| self.translated(way));
+        let translated = ways.into_iter().flat_map(|way| self.translated(&way));
         translated.chain(self.left_alone()).collect()
     }
 
@@ -203,8 +203,9 @@ impl World {
     }
 
     /// A row for each reporter: all that it may say, in full and as short as RFC 792 has it.
-    fn translated(self, way: Way) -> Vec<Row> {
+    fn translated(self, way: &Way) -> Vec<Row> {
         let Way { name, opening, quoted: [sent, known], hook, action, reporters, receivers } = way;
+        let (hook, action) = (*hook, *action);
         let least = self.ip_len() + 8;
         let row = |(number, [reporter, seems]): (usize, [IpAddr; 2])| {
             let errors = self.said().iter().flat_map(|said| {
@@ -235,7 +236,7 @@ impl World {
             let name = self.name(&format!("an error {name}, {by}"));
             Row { name, steps: opening.iter().cloned().chain(errors).collect() }
         };
-        reporters.into_iter().enumerate().map(row).collect()
+        reporters.iter().copied().enumerate().map(row).collect()
     }
 
     /// Errors that are about no flow, or lie, and ICMP that is no error.
@@ -275,22 +276,19 @@ impl World {
                 Counter::PassIcmpMalformed,
             ));
         }
-        let row = |(name, packet, counter): (&str, Vec<u8>, Counter)| {
-            let counted: &'static [Counter] = Box::leak(Box::new([counter]));
-            let untouched = Step {
-                hook: Hook::Ingress,
-                becomes: packet.clone(),
-                packet,
-                action: NEXT,
-                counted,
-            };
-            let steps = opening.iter().cloned().chain([untouched]).collect();
-            Row { name: self.name(&format!("an error {name}")), steps }
-        };
+        let row = |(name, packet, counter)| self.untouched(name, &opening, packet, counter);
         let mut rows: Vec<Row> = rows.into_iter().map(row).collect();
         rows.push(self.at_the_end_of_its_hops());
         rows.push(self.forged());
         rows
+    }
+
+    fn untouched(self, name: &str, opening: &[Step], packet: Vec<u8>, why: Counter) -> Row {
+        let counted: &'static [Counter] = Box::leak(Box::new([why]));
+        let (hook, becomes) = (Hook::Ingress, packet.clone());
+        let untouched = Step { hook, packet, action: NEXT, becomes, counted };
+        let steps = opening.iter().cloned().chain([untouched]).collect();
+        Row { name: self.name(&format!("an error {name}")), steps }
     }
 
     fn echo(self) -> Said {

@@ -69,8 +69,9 @@ impl World {
         rows
     }
 
-    fn large(frame: Frame) -> Frame {
-        Frame { payload: (0..200).collect(), ..frame }
+    fn large(mut frame: Frame) -> Frame {
+        frame.payload = (0..200).collect();
+        frame
     }
 
     /// A request and a reply, both in pieces.
@@ -117,7 +118,7 @@ impl World {
     fn pieces_refused(self) -> Row {
         let first = Self::large(self.first(self.client(), self.vip(82)));
         let pieces = pieces(&first.bytes(), 7, 96);
-        let (becomes, counter) = match first.transport {
+        let (becomes, answer) = match first.transport {
             // Of what the segment holds, the piece tells so much.
             Transport::Tcp(_) => {
                 let answered = Frame { payload: vec![0; 96 - 20], ..first.clone() };
@@ -126,7 +127,7 @@ impl World {
             _ => (self.unreachable(&first, &pieces[0]), Counter::AnsweredUnreachable),
         };
         let counted: &'static [Counter] =
-            Box::leak(Box::new([Counter::RefusedNoEndpoints, counter]));
+            Box::leak(Box::new([Counter::RefusedNoEndpoints, answer]));
         let mut steps = vec![Step {
             hook: Hook::Ingress,
             packet: pieces[0].clone(),
@@ -165,10 +166,10 @@ impl World {
         let source = self.source(self.client().port());
         let first = Self::large(self.first(self.client(), self.vip(81)));
         let second = Self::large(self.first(self.client(), self.vip(80)));
-        let to_there = first.between(source, self.there()).routed();
-        let to_here = second.between(self.client(), self.here());
-        let mut steps = steps(Hook::Ingress, &first, REDIRECT, &to_there, FORWARD, 7);
-        steps.extend(self::steps(Hook::Ingress, &second, NEXT, &to_here, FORWARD, 7));
+        let beyond = first.between(source, self.there()).routed();
+        let inside = second.between(self.client(), self.here());
+        let mut steps = steps(Hook::Ingress, &first, REDIRECT, &beyond, FORWARD, 7);
+        steps.extend(self::steps(Hook::Ingress, &second, NEXT, &inside, FORWARD, 7));
         Row { name: self.name("one identification, two packets after each other"), steps }
     }
 
@@ -177,10 +178,10 @@ impl World {
         let source = self.source(self.client().port());
         let first = Self::large(self.first(self.client(), self.vip(81)));
         let second = Self::large(self.first(self.client(), self.vip(80)));
-        let to_there = first.between(source, self.there()).routed();
-        let to_here = second.between(self.client(), self.here());
-        let one = steps(Hook::Ingress, &first, REDIRECT, &to_there, FORWARD, 7);
-        let two = steps(Hook::Ingress, &second, NEXT, &to_here, FORWARD, 8);
+        let beyond = first.between(source, self.there()).routed();
+        let inside = second.between(self.client(), self.here());
+        let one = steps(Hook::Ingress, &first, REDIRECT, &beyond, FORWARD, 7);
+        let two = steps(Hook::Ingress, &second, NEXT, &inside, FORWARD, 8);
         let steps = one.into_iter().zip(two).flat_map(|(one, two)| [one, two]).collect();
         Row { name: self.name("pieces of two packets, turn and turn about"), steps }
     }
