@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, be::Be32, key};
+use crate::{addr::Addr, be::Be32, event::Lease, key};
 
 /// The one value of CONFIG, 8256 bytes. Each word is changed with one aligned store.
 ///
@@ -31,8 +31,8 @@ pub struct Config {
     pub snat4: Addr,
     /// The same for IPv6.
     pub snat6: Addr,
-    /// Always 0.
-    pub _pad: [u32; 2],
+    /// Until when events are wanted, and how many; written by whoever monitors.
+    pub events: Lease,
     /// A bit for each network that has had a frontend, see [`NetBit`].
     pub nets: [u64; NETS_WORDS],
 }

@@ -131,6 +131,8 @@ counters! {
     DroppedUnanswered = "dropped_unanswered",
     /// More senders were to be told than an ICMP limit allows: the packet was dropped without an answer.
     AnswerSuppressed = "answer_suppressed",
+    /// Events that a monitor would have been told were left out: too many at once, or it does not read them.
+    EventsLost = "events_lost",
     /// The agent took a UDP socket's peer away: it had gone, or was a frontend that was never translated.
     Destroyed = "destroyed",
 }

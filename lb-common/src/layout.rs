@@ -11,6 +11,7 @@ use crate::{
     backend::{Backend, BackendLoad, Life},
     be::{Be16, Be32},
     config::{Config, PortRange},
+    event::{Event, Lease, Told},
     flow::{FlowEntry, FlowKey, Pass, Visit},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::NodePort,
@@ -74,7 +75,14 @@ layout! {
     };
     Pass: 16, 8, { now_ns: 0, passing_secs: 8 };
     Visit: 2, 1, { left_secs: 1 };
+    Lease: 8, 8, {};
+    Told: 24, 8, { window: 0, count: 8, noted: 16 };
+    Event: 88, 8, {
+        time_ns: 0, key: 8, target: 48, netns: 64, service_id: 72, device: 76, counter: 80,
+        target_port: 84, kind: 86,
+    };
     Config: 8256, 8, {
-        bypassed_namespaces: 0, node_ports: 8, local_ports: 16, snat4: 24, snat6: 40, nets: 64,
+        bypassed_namespaces: 0, node_ports: 8, local_ports: 16, snat4: 24, snat6: 40, events: 56,
+        nets: 64,
     };
 }

@@ -27,6 +27,7 @@ pub mod checksum;
 pub mod config;
 pub mod counter;
 pub mod crc32c;
+pub mod event;
 pub mod flow;
 pub mod fragment;
 pub mod key;

@@ -52,6 +52,8 @@ pub const BYPASS: &str = "BYPASS";
 pub const POD_DEVICES: &str = "POD_DEVICES";
 /// Exits by reason: per-CPU array of u64, indexed by [`Counter`](crate::counter::Counter).
 pub const COUNTERS: &str = "COUNTERS";
+/// What a monitor is told: ring of [`Event`](crate::event::Event).
+pub const EVENTS: &str = "EVENTS";
 /// What the agent tells the programs: one [`Config`](crate::config::Config).
 pub const CONFIG: &str = "CONFIG";
 
@@ -127,6 +129,8 @@ pub const NODEPORTS_LEN: u32 = 3 << 16;
 pub const NODE_ADDRS_LEN: u32 = 1024;
 /// Entries of SERVICE_CIDRS.
 pub const SERVICE_CIDRS_LEN: u32 = 1024;
+/// Bytes of EVENTS: 2700 events.
+pub const EVENTS_LEN: u32 = 1 << 18;
 /// Entries of BYPASS.
 pub const BYPASS_LEN: u32 = 4096;
 /// Entries of POD_DEVICES.

@@ -16,6 +16,7 @@ use lb_common::{
     be::{Be16, Be32},
     checksum::Sum,
     config::PortRange,
+    event::Lease,
     flow::{FlowEntry, FlowFlags, FlowKey, FlowWords},
     fragment::FragmentPorts,
     key::FrontendValue,
@@ -122,7 +123,7 @@ fields! {
     u8: u8, i32: i32, u32: u32, u64: u64, Sum: u64, [u64; 4]: [u64; 4],
     Addr: [u64; 2], Be16: u16, Be32: u32,
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
-    Admission: u32, CidrRule: u32, PortRange: u64,
+    Admission: u32, CidrRule: u32, PortRange: u64, Lease: u64,
     FlowKey: [u64; 5], FlowWords: FlowWords, FlowEntry: [u64; 8], FlowFlags: u8,
     FragmentPorts: [u64; 2],
 }

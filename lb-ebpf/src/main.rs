@@ -20,6 +20,7 @@
 
 mod kernel;
 mod maps;
+mod monitor;
 mod packet;
 mod scratch;
 mod sock;

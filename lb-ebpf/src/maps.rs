@@ -8,7 +8,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
     macros::btf_map,
 };
 use lb_common::{
@@ -18,12 +18,13 @@ use lb_common::{
     be::{Be16, Be32},
     config::{Config, NETS_WORDS, NetBit, PortRange},
     counter::Counter,
+    event::{Event, Lease, Told},
     flow::{FlowEntry, FlowKey, FlowWords},
     fragment::{FRAGMENTS_LEN, FragmentKey, FragmentPorts},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{
-        BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, POD_DEVICES_LEN,
-        SERVICE_CIDRS_LEN, node_port_index,
+        BYPASS_LEN, Capacities, EVENTS_LEN, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort,
+        POD_DEVICES_LEN, SERVICE_CIDRS_LEN, node_port_index,
     },
     name::ServiceName,
     range::{Admission, CidrKey, CidrRule, Guard, RangeKey},
@@ -124,6 +125,14 @@ static POD_DEVICES: HashMap<u32, u32, { POD_DEVICES_LEN as usize }, SPARSE> = Ha
 /// Exits by reason.
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::new();
+
+/// What a monitor is told.
+#[btf_map]
+static EVENTS: RingBuf<Event, { EVENTS_LEN as usize }> = RingBuf::new();
+
+/// This CPU's part in telling events.
+#[btf_map]
+static TOLD: PerCpuArray<Told, 1> = PerCpuArray::new();
 
 /// What the agent tells us while we run.
 #[btf_map]
@@ -306,6 +315,24 @@ pub(crate) fn own_address(config: Live<Config>, ipv6: bool) -> Addr {
 #[inline(always)]
 pub(crate) fn local_ports(config: Live<Config>) -> PortRange {
     config.load::<PortRange, { offset_of!(Config, local_ports) }>()
+}
+
+/// Until when events are wanted, and how many.
+#[inline(always)]
+pub(crate) fn lease() -> Option<Lease> {
+    Some(config()?.load::<Lease, { offset_of!(Config, events) }>())
+}
+
+/// What this CPU has told of late.
+#[inline(always)]
+pub(crate) fn told() -> Option<Live<Told>> {
+    Live::new(TOLD.get_ptr_mut(0))
+}
+
+/// Adds an event to EVENTS; `false` if there is no room.
+#[inline(always)]
+pub(crate) fn put_event(event: &Event) -> bool {
+    EVENTS.output(event, 0).is_ok()
 }
 
 /// Whether any namespace is to be left alone.

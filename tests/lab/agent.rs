@@ -199,6 +199,14 @@ impl Agent {
         verb(&self.node, &self.program, words)
     }
 
+    /// Starts a verb that goes on, with what it prints in its log.
+    pub fn start_verb(&self, words: &[&str]) -> Result<Process> {
+        let name = words.first().unwrap_or(&"");
+        let mut command = self.node.command(&self.program)?;
+        command.args(words).args(roots(&self.node, name));
+        self.node.spawn(name, command)
+    }
+
     /// `GET` in the node's namespace.
     fn http(&self, address: &str, path: &str) -> Result<(u16, String)> {
         let address = address.parse().context("an address of the agent")?;
@@ -236,7 +244,7 @@ fn roots(node: &Node, verb: &str) -> Vec<OsString> {
     let cgroup_root = ["--cgroup-root".into(), node.cgroup_root.clone().into_os_string()];
     match verb {
         "run" | "check" => bpf_root.into_iter().chain(cgroup_root).collect(),
-        "show" | "explain" | "unload" => bpf_root.into(),
+        "show" | "explain" | "monitor" | "diff" | "unload" => bpf_root.into(),
         _ => Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ mod bed;
 mod clsact;
 mod devices;
 mod firewall;
+mod monitor;
 mod pods;
 mod policy;
 mod ranges;

@@ -24,6 +24,8 @@ mod pieces;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
+mod seen;
+#[cfg(test)]
 mod states;
 #[cfg(test)]
 mod table;

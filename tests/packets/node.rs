@@ -9,7 +9,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, PerCpuArray},
+    maps::{MapData, PerCpuArray, RingBuf},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp, XdpMode},
 };
 use lab::place;
@@ -23,6 +23,7 @@ use lb_common::{
     be::{Be16, Be32},
     config::Config,
     counter::Counter,
+    event::Event,
     flow::{FlowEntry, FlowKey},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{self, node_port_index},
@@ -44,6 +45,7 @@ pub(crate) struct Node {
     flows: Hash<FlowKey, FlowEntry>,
     counters: PerCpuArray<MapData, u64>,
     config: Array<Config>,
+    ring: RingBuf<MapData>,
     bed: Bed,
 }
 
@@ -106,6 +108,7 @@ impl Node {
         }
         let pin = |name: &str| MapData::from_pin(bed.pin("next/maps").join(name)).unwrap();
         let counters = aya::maps::Map::from_map_data(pin(maps::COUNTERS)).unwrap();
+        let ring = aya::maps::Map::from_map_data(pin(maps::EVENTS)).unwrap();
         let mut node = Self {
             ebpf: load(&bed),
             probe: load_probe(),
@@ -113,6 +116,7 @@ impl Node {
             agent,
             flows: Hash::new(pin(maps::FLOWS)).unwrap(),
             counters: counters.try_into().unwrap(),
+            ring: ring.try_into().unwrap(),
             config: Array::map(pin(maps::CONFIG).fd(), 1).unwrap(),
             bed,
         };
@@ -187,6 +191,14 @@ impl Node {
             self.test_run(hook, packet, &mut out, 1);
         }
         self.counted_since(&before)
+    }
+
+    /// The events that were told since the last time.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        let next = |ring: &mut RingBuf<MapData>| {
+            ring.next().map(|event| bytemuck::pod_read_unaligned(&event))
+        };
+        std::iter::from_fn(|| next(&mut self.ring)).collect()
     }
 
     /// Every half of a flow.

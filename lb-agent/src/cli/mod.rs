@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line: one file per verb. `run` changes the node; `check`, `show` and
-//! `explain` only read; `unload` removes every trace.
+//! `explain` only read; `monitor` asks the programs to tell what they do; `unload` removes every
+//! trace.
 
 mod check;
 mod completions;
 mod explain;
+mod monitor;
 mod output;
 mod proxy_flags;
 mod run;
@@ -37,6 +39,8 @@ enum Verb {
     Show(show::Args),
     /// Say what would happen to a connection, and which rule decides each step
     Explain(explain::Args),
+    /// Tell of new flows, drops and refusals while they happen; a sample, until stopped
+    Monitor(monitor::Args),
     /// Detach the programs and remove every map, link and pin
     Unload(unload::Args),
     /// Print a completion script for a shell
@@ -72,6 +76,7 @@ impl Cli {
             Verb::Check(args) => check::run(&args),
             Verb::Show(args) => show::run(&args),
             Verb::Explain(args) => explain::run(&args),
+            Verb::Monitor(args) => monitor::run(&args),
             Verb::Unload(args) => unload::run(&args),
             Verb::Completions(args) => completions::run(&args),
         }

@@ -61,6 +61,25 @@ pub(super) fn write(words: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> any
     }
 }
 
+/// Writes a line that is not to wait for others. `false` if its reader is gone.
+///
+/// # Errors
+///
+/// When standard output cannot be written for another reason.
+pub(super) fn stream(line: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true).context("cannot write to standard output"),
+    }
+}
+
+/// Says something beside what is printed, on standard error. Who closed that wants to hear
+/// nothing.
+pub(super) fn remark(text: &str) {
+    let _unheard = writeln!(io::stderr(), "lb-agent: {text}");
+}
+
 /// The rows as aligned columns, without frames and without spaces at the end of a line,
 /// so that they can be cut, sorted and compared.
 pub(super) fn render<R: Row>(rows: &[R]) -> String {

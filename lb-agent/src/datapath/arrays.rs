@@ -19,6 +19,7 @@ use lb_common::{
     addr::Addr,
     backend::BackendLoad,
     config::{Config, NETS_WORDS, NetBit, PortRange},
+    event::Lease,
     socket::{Dialled, Held, SocketRecord},
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -187,6 +188,11 @@ impl Array<Config> {
             }
         }
         self.write_word(0, offset_of!(Config, local_ports), local_ports.to_word());
+    }
+
+    /// Asks the programs for events, or no longer. For whoever monitors, not for the agent.
+    pub fn set_events(&mut self, lease: Lease) {
+        self.write_word(0, offset_of!(Config, events), lease.to_word());
     }
 
     /// Makes the programs look up destinations with a port (host order) as NodePorts.

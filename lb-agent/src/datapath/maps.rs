@@ -13,8 +13,8 @@ use lb_common::{
     flow::{FlowEntry, FlowKey},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::{
-        self, BYPASS_LEN, Capacities, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort, POD_DEVICES_LEN,
-        SERVICE_CIDRS_LEN,
+        self, BYPASS_LEN, Capacities, EVENTS_LEN, NODE_ADDRS_LEN, NODEPORTS_LEN, NodePort,
+        POD_DEVICES_LEN, SERVICE_CIDRS_LEN,
     },
     name::ServiceName,
     range::{Admission, CidrKey, CidrRule, RangeKey},
@@ -283,6 +283,7 @@ pub const SHAPES: [Shape; 20] = [
     shape::<u32, u64>(maps::COUNTERS, BPF_MAP_TYPE_PERCPU_ARRAY, 0, Role::Alone, |_| {
         Counter::COUNT
     }),
+    shape::<(), ()>(maps::EVENTS, BPF_MAP_TYPE_RINGBUF, 0, Role::Alone, |_| EVENTS_LEN),
     array::<Config>(maps::CONFIG, Role::Alone, |_| 1),
 ];
 
@@ -291,5 +292,6 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
 const BPF_MAP_TYPE_LPM_TRIE: u32 = 11;
+const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_MMAPABLE: u32 = 1 << 10;

@@ -8,6 +8,7 @@ pub mod arrays;
 pub mod cgroup;
 pub mod collector;
 pub mod diag;
+pub mod events;
 pub mod fake;
 pub mod filters;
 pub mod hashes;

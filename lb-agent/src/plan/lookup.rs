@@ -11,9 +11,10 @@ use lb_common::{
     counter::Counter,
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     maps::node_port_index,
+    protocol::Protocol,
     range::{Admission, CidrKey, CidrRule, RangeKey},
     slot::Slot,
-    translate::{Maps, Scope, ServiceView},
+    translate::{Destination, Maps, Scope, ServiceView},
 };
 
 use super::tables::Tables;
@@ -82,6 +83,24 @@ impl Tables {
     pub fn admitted_by(&self, client: &RangeKey) -> Option<(RangeKey, Admission)> {
         let own = self.ranges_of(client.guard.service_id);
         own.filter(|(range, _)| range.contains(&client.guard)).max_by_key(|(key, _)| key.prefix_len)
+    }
+
+    /// The service index that the frontends or NODEPORTS have for a destination, whoever dials it.
+    pub fn service_at(&self, destination: &Destination) -> Option<u32> {
+        let node_port = |protocol: Protocol, port: u16, ipv6| {
+            let index = self.node_port(node_port_index(protocol.node_port_row()?, port), ipv6);
+            (index != 0).then_some(index)
+        };
+        match destination {
+            Destination::V4(key) => self
+                .frontend4(key)
+                .map(|value| value.service)
+                .or_else(|| node_port(key.protocol, key.port.to_host(), false)),
+            Destination::V6(key) => self
+                .frontend6(key)
+                .map(|value| value.service)
+                .or_else(|| node_port(key.protocol, key.port.to_host(), true)),
+        }
     }
 
     /// The longest prefix of SERVICE_CIDRS that holds an address.

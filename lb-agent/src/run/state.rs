@@ -103,6 +103,11 @@ fn write(
     write().map_err(|source| StateError { path: path.clone(), source })
 }
 
+/// The file that the one who monitors has locked.
+pub fn monitor_lock(bpf_root: &Path) -> PathBuf {
+    directory(bpf_root).join("monitor")
+}
+
 /// Removes an agent's state; none is no error.
 pub fn remove(bpf_root: &Path) -> Result<(), StateError> {
     let path = directory(bpf_root);

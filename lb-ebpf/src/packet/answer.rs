@@ -16,9 +16,10 @@ use super::{
     headers::Bytes,
     outcome::{EXPIRED, REFUSE, is_too_big, mtu},
     parse::{self, IPV4_LEN, IPV6_LEN, NETWORK, Packet, TCP_LEN, UDP_LEN},
+    seen,
     shapes::{Icmp, Ipv4, Ipv6, Tcp, Udp},
 };
-use crate::{kernel, maps};
+use crate::{kernel, maps, monitor};
 
 /// An ICMP error.
 #[derive(Clone, Copy)]
@@ -41,6 +42,7 @@ pub(super) fn answer(packet: &Packet, outcome: i32) -> i32 {
     let is_tcp = packet.key.protocol == Protocol::TCP;
     if outcome == REFUSE && is_tcp {
         return if reset(packet) {
+            seen::refused(packet);
             sent(packet, Counter::AnsweredReset)
         } else {
             drop(Counter::AnswerFailed)
@@ -58,6 +60,12 @@ pub(super) fn answer(packet: &Packet, outcome: i32) -> i32 {
         return drop(Counter::AnswerSuppressed);
     }
     if icmp(packet, error.header(packet.ipv6)) {
+        if outcome == REFUSE {
+            seen::refused(packet);
+        } else {
+            monitor::note(reason);
+            seen::answered(packet);
+        }
         sent(packet, reason)
     } else {
         drop(Counter::AnswerFailed)

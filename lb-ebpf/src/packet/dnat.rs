@@ -20,12 +20,13 @@ use super::{
     icmp,
     outcome::{REFUSE, TARGET, TO_BACKEND, TO_CLIENT, TO_STACK, UNKNOWN, is_action},
     parse::Packet,
-    pass,
+    pass, seen,
     snat::{self, Claim},
 };
 use crate::{
     kernel::{self, Live},
     maps::{self, KernelMaps, Occupied},
+    monitor,
 };
 
 /// The action on a packet that came in by an external device.
@@ -56,6 +57,9 @@ fn outcome(packet: &Packet) -> i32 {
         outcome = decide(packet);
         if outcome == TARGET {
             outcome = open(packet, config);
+            if !is_action(outcome) {
+                seen::opened(packet);
+            }
         }
     }
     outcome
@@ -108,6 +112,7 @@ fn decide(packet: &Packet) -> i32 {
         }
         Verdict::Refuse(reason) => {
             maps::count(reason);
+            monitor::note(reason);
             REFUSE
         }
         Verdict::Drop(reason) => drop(reason),
@@ -162,6 +167,7 @@ fn open(packet: &Packet, config: Live<Config>) -> i32 {
         });
     }
     maps::count(Counter::FlowBegun);
+    // In place of the tuple that `decide` put down: the rest of that entry stays.
     match maps::put_down(entry.to) {
         Some(()) if entry.flags == 0 => TO_BACKEND,
         Some(()) => TO_STACK,

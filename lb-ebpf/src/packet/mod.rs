@@ -21,6 +21,7 @@
 //! | `sctp` | changes ports under a CRC |
 //! | `outcome` | what one step says to the next |
 //! | `xdp`, `hops` | sends frames of known flows back before the stack sees them; where to |
+//! | `seen` | tells whoever monitors |
 //! | `headers`, `shapes` | reads and writes bytes, asks for routes; the headers' fields |
 
 mod answer;
@@ -36,6 +37,7 @@ mod outcome;
 mod parse;
 mod plain;
 mod sctp;
+mod seen;
 mod shapes;
 mod snat;
 pub(crate) mod xdp;
@@ -44,7 +46,7 @@ use aya_ebpf::programs::TcContext;
 use lb_common::{counter::Counter, flow::FlowFlags};
 
 use self::{flow::Flow, outcome::TO_STACK, parse::Packet};
-use crate::maps;
+use crate::{maps, monitor};
 
 /// A packet that came in by an external device: the action.
 #[inline(always)]
@@ -54,7 +56,7 @@ pub(crate) fn ingress(context: &TcContext) -> i32 {
         action => return action,
     }
     match Packet::parse(context) {
-        Ok(packet) => dnat::ingress(&packet),
+        Ok(packet) => end(&packet, dnat::ingress(&packet)),
         Err(Counter::FragmentWaited) => fragment::wait(context),
         Err(reason) => pass(reason),
     }
@@ -76,7 +78,10 @@ pub(crate) fn egress(context: &TcContext) -> i32 {
     };
     let outcome = if packet.is_error() { icmp::egress(&packet) } else { reply(&packet) };
     match outcome {
-        TO_STACK => forward::to_stack(&packet, forward::reason(&packet, Counter::FlowReply)),
+        TO_STACK => {
+            let reason = forward::reason(&packet, Counter::FlowReply);
+            end(&packet, forward::to_stack(&packet, reason))
+        }
         action => action,
     }
 }
@@ -96,6 +101,15 @@ fn reply(packet: &Packet) -> i32 {
     }
 }
 
+/// Tells of a packet that is dropped: the action.
+#[inline(always)]
+fn end(packet: &Packet, action: i32) -> i32 {
+    if action == TC_ACT_SHOT {
+        seen::dropped(packet);
+    }
+    action
+}
+
 /// Leaves the packet to the next program and the stack.
 #[inline(always)]
 fn pass(reason: Counter) -> i32 {
@@ -107,6 +121,7 @@ fn pass(reason: Counter) -> i32 {
 #[inline(always)]
 fn drop(reason: Counter) -> i32 {
     maps::count(reason);
+    monitor::note(reason);
     TC_ACT_SHOT
 }
 

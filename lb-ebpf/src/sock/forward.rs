@@ -2,8 +2,15 @@
 //! The way out: connect() and sendto() to a frontend go to a backend.
 
 use lb_common::{
-    addr::Addr, be::Be16, config::Config, counter::Counter, protocol::Protocol,
-    translate::translate, verdict::Verdict,
+    addr::Addr,
+    be::Be16,
+    config::Config,
+    counter::Counter,
+    event::{Event, EventKind},
+    flow::FlowKey,
+    protocol::Protocol,
+    translate::translate,
+    verdict::Verdict,
 };
 
 use super::{
@@ -13,6 +20,7 @@ use super::{
 use crate::{
     kernel::{self, Live},
     maps::{self, KernelMaps},
+    monitor,
 };
 
 /// A socket connects: 1 lets it, 0 makes it fail.
@@ -51,8 +59,8 @@ pub(crate) fn connect(socket: &SockAddr) -> i32 {
             state::remember(cookie, Half::Connected, frontend, &target);
             pass(reason)
         }
-        Verdict::Refuse(reason) => fail(ECONNREFUSED, reason),
-        Verdict::Drop(reason) => fail(ETIMEDOUT, reason),
+        Verdict::Refuse(reason) => fail(socket, EventKind::SocketRefused, reason),
+        Verdict::Drop(reason) => fail(socket, EventKind::SocketDropped, reason),
     }
 }
 
@@ -86,8 +94,8 @@ pub(crate) fn send(socket: &SockAddr) -> i32 {
             state::remember(cookie, Half::Datagram, frontend, &target);
             pass(reason)
         }
-        Verdict::Refuse(reason) => fail(ECONNREFUSED, reason),
-        Verdict::Drop(reason) => fail(ETIMEDOUT, reason),
+        Verdict::Refuse(reason) => fail(socket, EventKind::SocketRefused, reason),
+        Verdict::Drop(reason) => fail(socket, EventKind::SocketDropped, reason),
     }
 }
 
@@ -141,9 +149,36 @@ fn pass(reason: Counter) -> i32 {
 /// which programs take for a configuration error and the kernel's NFS client retries
 /// for ever.
 #[inline(always)]
-fn fail(errno: i32, reason: Counter) -> i32 {
+fn fail(socket: &SockAddr, kind: EventKind, reason: Counter) -> i32 {
     maps::count(reason);
-    kernel::fail_with(errno)
+    tell(socket, kind, reason);
+    kernel::fail_with(match kind {
+        EventKind::SocketDropped => ETIMEDOUT,
+        _ => ECONNREFUSED,
+    })
+}
+
+/// Tells whoever monitors of a call that fails. One in place of each way that leads here: none
+/// of them is to be slower for it than a load.
+#[inline(always)]
+fn tell(socket: &SockAddr, kind: EventKind, reason: Counter) {
+    if !monitor::wants_event() {
+        return;
+    }
+    let Frontend { address, port } = frontend(socket);
+    let dialled = (address, port);
+    monitor::tell(&Event {
+        time_ns: kernel::now_ns(),
+        key: FlowKey::new((Addr::ZERO, Be16::ZERO), dialled, socket.protocol()),
+        target: Addr::ZERO,
+        netns: socket.netns_cookie(),
+        service_id: 0,
+        device: 0,
+        counter: reason.index(),
+        target_port: Be16::ZERO,
+        kind: kind as u8,
+        _pad: 0,
+    });
 }
 
 /// The Service has no endpoint (NOEP-05).

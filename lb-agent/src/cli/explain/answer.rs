@@ -9,9 +9,8 @@ use std::{
 use lb_common::{
     affinity::{AffinityKey, AffinityPin},
     counter::Counter,
-    maps::node_port_index,
     service::{FrontendKind, Service, ServiceFlags, SetWord},
-    translate::{Destination, translate},
+    translate::translate,
     verdict::Verdict,
 };
 use serde::Serialize;
@@ -81,7 +80,7 @@ pub(super) fn explain(
         backends: Vec::new(),
         steps: Vec::new(),
     };
-    match service_index(tables, target) {
+    match tables.service_at(&target.destination()) {
         Some(index) if nobody::is_somebodys(&verdict) => {
             answer.describe_service(tables, index, target, from, &verdict);
         }
@@ -254,17 +253,6 @@ impl fmt::Display for Answer {
         }
         Ok(())
     }
-}
-
-/// The index that the frontend maps or NODEPORTS have for the target.
-fn service_index(tables: &Tables, target: Target) -> Option<u32> {
-    let row = target.protocol.node_port_row()?;
-    let node_port = node_port_index(row, target.address.port());
-    let (frontend, node_port) = match target.destination() {
-        Destination::V4(key) => (tables.frontends4.get(&key), tables.node_port(node_port, false)),
-        Destination::V6(key) => (tables.frontends6.get(&key), tables.node_port(node_port, true)),
-    };
-    frontend.map(|value| value.service).or((node_port != 0).then_some(node_port))
 }
 
 /// Ports that an address serves, as `80/TCP`.

@@ -307,6 +307,11 @@ pub fn open_flows(bpf_root: &Path) -> Result<Hash<FlowKey, FlowEntry>, LoadError
         .map_err(|source| LoadError::Map { operation: "open", map, source })
 }
 
+/// Opens one pinned map.
+pub fn pinned_map(bpf_root: &Path, map: &str) -> Result<aya::maps::MapData, aya::maps::MapError> {
+    aya::maps::MapData::from_pin(Pins::new(bpf_root).map(Stage::Live, map))
+}
+
 /// Whether maps of this layout are pinned below a bpf-root. A start that failed leaves none.
 pub fn has_pins(bpf_root: &Path) -> bool {
     Pins::new(bpf_root).have_maps()
