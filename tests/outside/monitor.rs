@@ -50,7 +50,7 @@ fn a_monitor_tells_of_flows_drops_and_refusals() {
     assert!(new["from"].as_str().unwrap().starts_with(&client.v4.to_string()), "{new}");
     let backend = new["backend"].as_str().unwrap();
     assert!(pods.iter().any(|pod| backend.starts_with(&pod.v4.to_string())), "{new}");
-    assert!(new["device"].is_string() && new["reason"] == "translated", "{new}");
+    assert!(new["device"].is_string() && new["reason"] == "flow_begun", "{new}");
 
     let refused = bed.agent(1).verb(&["monitor", "--for", "1"]).unwrap();
     assert_eq!(refused.code, Some(1), "{refused:?}");

@@ -242,7 +242,8 @@ impl Node {
         self.counted().into_iter().filter_map(more).collect()
     }
 
-    fn counted(&self) -> BTreeMap<Counter, u64> {
+    /// Every counter.
+    pub(crate) fn counted(&self) -> BTreeMap<Counter, u64> {
         let count = |counter: &Counter| {
             let values = self.counters.get(&counter.index(), 0).unwrap();
             (*counter, values.iter().sum())

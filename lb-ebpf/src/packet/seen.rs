@@ -13,7 +13,8 @@ use lb_common::{
 use super::parse::Packet;
 use crate::{kernel, maps, monitor};
 
-/// A packet began a flow, whose forward half is put down.
+/// A packet began a flow: what is put down is the forward half that was decided on, with the
+/// tuple that it got.
 #[inline(never)]
 pub(super) fn opened(packet: &Packet) {
     if monitor::wants_event()
@@ -23,7 +24,7 @@ pub(super) fn opened(packet: &Packet) {
             target: entry.to.destination,
             target_port: entry.to.destination_port,
             service_id: entry.service_id,
-            ..event(packet, EventKind::NewFlow, Counter::Translated.index())
+            ..event(packet, EventKind::NewFlow, Counter::FlowBegun.index())
         });
     }
 }
