@@ -12,7 +12,7 @@ use lb_common::{
 use crate::{
     frame::{Frame, Segment},
     node::{Hook, Node, now_ns},
-    rows,
+    world,
 };
 
 /// A datagram of a client with this port to the port of `rows` whose VIP has this one.
@@ -34,7 +34,7 @@ fn ask(node: &mut Node, one_in: u8) {
 /// of flows and of nobody are not, and nothing is told when nobody asks.
 #[test]
 fn beginnings_drops_and_refusals_are_told_while_somebody_asks() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     let (here, nobody, guarded) =
         (datagram(61_000, 80), datagram(61_000, 82), datagram(61_000, 84));
     for packet in [&here, &nobody, &guarded] {
@@ -69,7 +69,7 @@ fn beginnings_drops_and_refusals_are_told_while_somebody_asks() {
 /// A flood is told in part, and what is left out is counted; a sample is one.
 #[test]
 fn a_flood_is_told_in_part_and_counted() {
-    let mut node = Node::new(&rows::ports());
+    let mut node = Node::new(&world::ports());
     ask(&mut node, 0);
     let dropped = datagram(61_000, 84).bytes();
     let flood = |node: &mut Node| {
