@@ -255,7 +255,7 @@ const fn shape<K, V>(
 }
 
 /// The shape of every map.
-pub const SHAPES: [Shape; 20] = [
+pub const SHAPES: [Shape; 21] = [
     hash::<FrontendKey4, FrontendValue>(maps::FRONTENDS4, Role::Table, |sizes| sizes.frontends),
     hash::<FrontendKey6, FrontendValue>(maps::FRONTENDS6, Role::Table, |sizes| sizes.frontends),
     array::<Service>(maps::SERVICES, Role::Table, |sizes| sizes.services),
