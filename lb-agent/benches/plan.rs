@@ -17,7 +17,7 @@ use lb_agent::{
         Family, ObjectName,
         endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
         node::Node,
-        service::{Service, ServicePort, TrafficPolicy},
+        service::{Choice, Service, ServicePort, TrafficPolicy},
         snapshot::{Snapshot, Touched},
     },
     plan::{
@@ -141,6 +141,7 @@ fn cluster(services: u32) -> Snapshot {
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             affinity_secs: None,
+            choice: Choice::Random,
             health_check_node_port: None,
             ports: vec![ServicePort {
                 name: "http".into(),

@@ -133,6 +133,8 @@ counters! {
     AnswerSuppressed = "answer_suppressed",
     /// Events that a monitor would have been told were left out: too many at once, or it does not read them.
     EventsLost = "events_lost",
+    /// A TCP segment of no flow began one: its client's backend is known from a Maglev table.
+    FlowTakenOver = "flow_taken_over",
     /// The agent took a UDP socket's peer away: it had gone, or was a frontend that was never translated.
     Destroyed = "destroyed",
 }

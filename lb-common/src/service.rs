@@ -47,6 +47,10 @@ pub struct SetWord {
 pub enum Algorithm {
     /// Uniformly at random (TRP-09).
     Random = 0,
+    /// By the client's address and port where a packet tells them, so that every node chooses
+    /// the same backend for the same client; at random elsewhere. The slots are a Maglev table
+    /// (Eisenbud et al., NSDI 2016, 3.4): each backend has many.
+    Maglev = 1,
 }
 
 /// What a client gets from a set without slots.
@@ -133,6 +137,17 @@ impl SetWord {
         self.count_and_rule & Self::MAX_COUNT
     }
 
+    /// How a slot is picked. Of an empty set there is none to pick: the same bits say what its
+    /// clients get instead.
+    #[inline(always)]
+    pub const fn algorithm(self) -> Algorithm {
+        if self.count() != 0 && self.count_and_rule >> 24 == Algorithm::Maglev as u32 {
+            Algorithm::Maglev
+        } else {
+            Algorithm::Random
+        }
+    }
+
     /// What a client gets when [`count`](Self::count) is 0.
     #[inline(always)]
     pub const fn on_empty(self) -> Empty {
@@ -169,6 +184,16 @@ impl From<FrontendKind> for ServiceFlags {
     }
 }
 
+impl Algorithm {
+    /// The name that people read and write.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+        }
+    }
+}
+
 impl FrontendKind {
     /// The name that people read.
     pub const fn name(self) -> &'static str {
@@ -198,6 +223,15 @@ mod tests {
         assert_eq!(SetWord::new(0, 0, Algorithm::Random), None);
         assert_eq!(SetWord::new(0, SetWord::MAX_COUNT + 1, Algorithm::Random), None);
         assert!(SetWord::new(0, SetWord::MAX_COUNT, Algorithm::Random).is_some());
+    }
+
+    #[test]
+    fn a_set_says_how_its_slots_are_picked() {
+        for algorithm in [Algorithm::Random, Algorithm::Maglev] {
+            let set = SetWord::new(1 << 30, SetWord::MAX_COUNT, algorithm).unwrap();
+            assert_eq!((set.algorithm(), set.count()), (algorithm, SetWord::MAX_COUNT));
+        }
+        assert_eq!(SetWord::DROP.algorithm(), Algorithm::Random);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     key::{FrontendKey4, FrontendKey6, FrontendValue},
     pick::pick,
     range::{Admission, CidrKey, CidrRule, RangeKey},
-    service::{Empty, ServiceFlags, SetWord},
+    service::{Algorithm, Empty, ServiceFlags, SetWord},
     slot::Slot,
     verdict::{Target, Verdict},
 };
@@ -95,8 +95,15 @@ pub trait Client {
     /// [`Guard::NODE`](crate::range::Guard::NODE) of a process of the node, and each address
     /// of a pod's namespace.
     fn comes_from(&self, ipv6: bool, test: impl Fn(Addr) -> bool) -> bool;
-    /// 32 random bits.
-    fn entropy(&self) -> u32;
+    /// 32 bits that pick a slot of the Service's set: random ones, or those of the client where
+    /// they are known and the set is a Maglev set (see [`client_bits`](crate::pick::client_bits)).
+    fn entropy(&self, service: &ServiceView) -> u32;
+    /// Whether this begins a flow. A packet that does not may yet be of one that another node
+    /// had: a Maglev set finds its backend again, all others leave it alone.
+    #[inline(always)]
+    fn opens(&self) -> bool {
+        true
+    }
     /// CLOCK_MONOTONIC in nanoseconds.
     fn now_ns(&self) -> u64;
 }
@@ -106,11 +113,15 @@ pub trait Client {
 pub fn translate(maps: &impl Maps, client: &impl Client, destination: &Destination) -> Verdict {
     let index = match find_service(maps, client, destination) {
         Ok(index) => index,
+        Err(_) if !client.opens() => return Verdict::Pass(Counter::PassNoFlow),
         Err(reason) => return guard::without_service(maps, destination, reason),
     };
     let Some(service) = maps.service(index, client.scope()) else {
         return Verdict::Refuse(Counter::RefusedInconsistent);
     };
+    if !client.opens() && service.set.algorithm() != Algorithm::Maglev {
+        return Verdict::Pass(Counter::PassNoFlow);
+    }
     if service.flags.intersects(ServiceFlags::SELDOM) {
         // Before the set is looked at: a blocked client learns nothing of it (LB-11).
         if !guard::admits(maps, client, &service) {
@@ -207,7 +218,7 @@ fn fresh(maps: &impl Maps, client: &impl Client, service: &ServiceView) -> Resul
             Empty::Drop => Verdict::Drop(Counter::DroppedNoLocalEndpoints),
         });
     }
-    let slot = pick(service.set, client.entropy()).and_then(|index| maps.slot(index));
+    let slot = pick(service.set, client.entropy(service)).and_then(|index| maps.slot(index));
     let target = slot.and_then(|slot| {
         let address = if service.flags.contains(ServiceFlags::IPV6) {
             maps.backend(slot.backend)?.address

@@ -7,7 +7,7 @@ use lb_agent::model::{
     Family, ObjectName,
     endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
     node::Node,
-    service::{Service, ServicePort, TrafficPolicy},
+    service::{Choice, Service, ServicePort, TrafficPolicy},
     snapshot::Snapshot,
 };
 use lb_common::protocol::Protocol;
@@ -149,6 +149,7 @@ fn service(
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
+        choice: Choice::Random,
         health_check_node_port: None,
         ports: vec![ServicePort {
             name: port.into(),

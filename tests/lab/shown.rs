@@ -22,6 +22,8 @@ pub struct ServiceRow {
     pub inside: Value,
     /// The same for clients outside.
     pub outside: Value,
+    /// How one of several backends is picked: `random` or `maglev`.
+    pub algorithm: String,
     /// Source ranges; none for all clients.
     pub source_ranges: Vec<String>,
     /// The service port's id.

@@ -138,6 +138,7 @@ impl Bed {
     fn settle(&self, exposed: &Exposed) {
         for number in [1, 2] {
             let wanted = outside(exposed, &self.node(number).name);
+            let algorithm = algorithm(exposed);
             let ranges: BTreeSet<_> = ranges(exposed).into_iter().collect();
             wait::for_value(LIMIT, &format!("node-{number} to have {wanted}"), || {
                 let rows = self.agent(number).services()?;
@@ -147,6 +148,7 @@ impl Bed {
                 anyhow::ensure!(
                     external.len() == EXTERNAL_FRONTENDS
                         && external.iter().all(|row| row.outside == wanted)
+                        && external.iter().all(|row| row.algorithm == algorithm)
                         && shown == ranges,
                     "{rows:?}"
                 );
@@ -184,6 +186,12 @@ fn outside(exposed: &Exposed, node: &str) -> Value {
     }
 }
 
+/// What its annotation asks for.
+fn algorithm(exposed: &Exposed) -> String {
+    let annotations = exposed.service.metadata.annotations.as_ref();
+    annotations.and_then(|it| it.get(ALGORITHM)).map_or_else(|| "random".to_owned(), Clone::clone)
+}
+
 fn ranges(exposed: &Exposed) -> Vec<String> {
     let spec = exposed.service.spec.as_ref().unwrap();
     spec.load_balancer_source_ranges.clone().unwrap_or_default()
@@ -193,6 +201,8 @@ pub(crate) const PROTOCOLS: [&str; 2] = ["TCP", "UDP"];
 pub(crate) const NODE_PORT: u16 = 30_080;
 /// Last byte of the ClusterIPs.
 const SERVICE: u8 = 10;
+/// The annotation that says how backends are picked.
+pub(crate) const ALGORITHM: &str = "sluice.dev/algorithm";
 const EXTERNAL: [&str; 2] = ["198.51.100.10", "2001:db8:51::10"];
 const VIP: [&str; 2] = ["203.0.113.10", "2001:db8:113::10"];
 /// Rows of `show services` for both protocols: an externalIP and a VIP of each family, and the

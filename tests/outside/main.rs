@@ -9,6 +9,7 @@
 mod bed;
 mod clsact;
 mod devices;
+mod failover;
 mod firewall;
 mod monitor;
 mod pods;

@@ -16,6 +16,8 @@ mod errors;
 #[cfg(test)]
 mod frame;
 #[cfg(test)]
+mod maglev;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod odd;

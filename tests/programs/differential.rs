@@ -23,7 +23,7 @@ use lb_common::{
     counter::Counter,
     key::{FrontendKey4, FrontendKey6},
     maps::Capacities,
-    translate::{Client, Destination, Scope, translate},
+    translate::{Client, Destination, Scope, ServiceView, translate},
     verdict::Verdict,
 };
 
@@ -93,7 +93,7 @@ impl Client for Record {
         test(self.identity)
     }
 
-    fn entropy(&self) -> u32 {
+    fn entropy(&self, _: &ServiceView) -> u32 {
         self.entropy
     }
 

@@ -84,6 +84,14 @@ pub enum Problem {
         /// The number that was found.
         value: i64,
     },
+    /// An annotation of ours with a value that it cannot have.
+    #[error("{value:?} is none of {allowed}; ignored")]
+    Annotation {
+        /// The text that was found.
+        value: String,
+        /// The values that it can have.
+        allowed: String,
+    },
     /// A protocol that Services do not have.
     #[error("protocol {value:?} is not TCP, UDP or SCTP; this port is not served")]
     Protocol {
@@ -225,6 +233,9 @@ pub enum Lost {
     /// ClientIP affinity.
     #[error("served without affinity")]
     Affinity,
+    /// The Maglev table of a set.
+    #[error("served with endpoints chosen at random, not by Maglev")]
+    Maglev,
     /// Clients of some source ranges, who are kept out.
     #[error("clients in some of its source ranges get no answer")]
     Ranges,

@@ -31,6 +31,8 @@ pub struct Service {
     pub external_policy: TrafficPolicy,
     /// ClientIP stickiness: its timeout in seconds; `None` without affinity.
     pub affinity_secs: Option<u32>,
+    /// How one of a set's endpoints is chosen.
+    pub choice: Choice,
     /// `spec.healthCheckNodePort`, where HCN-01 says that it counts.
     pub health_check_node_port: Option<NonZeroU16>,
     /// The ports. (name, protocol) and (port, protocol) are unique.
@@ -50,6 +52,19 @@ pub struct ServicePort {
     pub node_port: Option<NonZeroU16>,
 }
 
+/// How one of a set's endpoints is chosen, by annotation.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Choice {
+    /// By chance (TRP-09).
+    #[default]
+    Random,
+    /// By the client, alike on every node.
+    Maglev {
+        /// Slots of the table; `None`: as many as the endpoints need.
+        length: Option<u32>,
+    },
+}
+
 /// internalTrafficPolicy or externalTrafficPolicy.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum TrafficPolicy {
@@ -58,6 +73,12 @@ pub enum TrafficPolicy {
     Cluster,
     /// Endpoints of this node.
     Local,
+}
+
+impl Choice {
+    /// The lengths that Maglev tables may have: primes, so that whatever an endpoint skips, it
+    /// comes by every slot.
+    pub const LENGTHS: [u32; 5] = [2_039, 8_191, 32_749, 65_521, 131_071];
 }
 
 impl Service {

@@ -12,7 +12,7 @@ use crate::model::{
     endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
     node::Node,
     rules::Rules,
-    service::{Service, ServicePort, TrafficPolicy},
+    service::{Choice, Service, ServicePort, TrafficPolicy},
     snapshot::Snapshot,
 };
 
@@ -67,6 +67,10 @@ fn service() -> impl Strategy<Value = Service> {
         policy(),
         prop::option::weighted(0.3, prop_oneof![Just(60), Just(90)]),
         ranges(),
+        prop_oneof![
+            9 => Just(Choice::Random),
+            1 => Just(Choice::Maglev { length: None }),
+        ],
     );
     let ports = (prop::sample::select(LAYOUTS), any::<bool>());
     (0_i64..3, addresses, policies, ports).prop_map(
@@ -81,6 +85,7 @@ fn service() -> impl Strategy<Value = Service> {
                 internal_policy: policies.0,
                 external_policy: policies.1,
                 affinity_secs: policies.2,
+                choice: policies.4,
                 health_check_node_port: None,
                 ports: layout
                     .iter()

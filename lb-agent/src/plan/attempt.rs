@@ -14,11 +14,12 @@ use super::{
     backends::{BackendKey, Hold},
     diff::{Planner, Round},
     eligible::Role,
+    maglev,
     op::Op,
     place::{Place, Region},
     port::{Frontend, Port},
 };
-use crate::model::issue::Lost;
+use crate::model::{issue::Lost, service::Choice};
 
 /// What was taken for a service port, and not published yet.
 #[derive(Default)]
@@ -27,6 +28,8 @@ struct Taken {
     sets: Vec<Set>,
     /// New service indexes by kind.
     records: Vec<(FrontendKind, u32)>,
+    /// Whether a set has no room for its Maglev table.
+    lacks_table: bool,
 }
 
 /// A set of a service port.
@@ -67,6 +70,9 @@ impl Planner {
         let place = self.placed(old, &served.kinds, &mut taken);
         if let Some(map) = served.full {
             self.refuse(&port.owner.name, map, Lost::Frontends, round.desired);
+        }
+        if taken.lacks_table {
+            self.refuse(&port.owner.name, maps::SLOTS, Lost::Maglev, round.desired);
         }
         write_sets(port, old, &place, &mut taken.sets, round);
         let sticky = self.write_members(port, old, &place, &served.kinds, round);
@@ -140,19 +146,62 @@ impl Planner {
         port: &Port,
         old: &Place,
         role: Role,
-        taken: &Taken,
+        taken: &mut Taken,
     ) -> Result<Set, &'static str> {
         let members = taken.holds.iter().filter(|hold| hold.role.contains(role));
-        let slots: Box<[_]> = members.map(|hold| self.backends.slot(hold.index)).collect();
-        if slots.is_empty() {
+        let members: Vec<_> = members.map(|hold| hold.index).collect();
+        if members.is_empty() {
             return Ok(Set { role, word: port.empty(role), fresh: None });
         }
+        if let Choice::Maglev { length } = port.choice {
+            if let Some(set) = self.take_table(&members, length, old, role, taken) {
+                return Ok(set);
+            }
+            taken.lacks_table = true;
+        }
+        let slots = members.iter().map(|&index| self.backends.slot(index)).collect();
+        self.take_slots(slots, Algorithm::Random, old, role, taken)
+    }
+
+    /// A set as a Maglev table; `None` if there is none for so many backends, or it would leave
+    /// too little for other service ports.
+    fn take_table(
+        &mut self,
+        members: &[u32],
+        length: Option<u32>,
+        old: &Place,
+        role: Role,
+        taken: &Taken,
+    ) -> Option<Set> {
+        let length = maglev::length(members.len(), length)?;
+        let found: Vec<_> = members.iter().filter_map(|&it| self.backends.named(it)).collect();
+        let keys: Vec<_> = found.iter().map(|(key, _)| *key).collect();
+        let table = maglev::table(&keys, length);
+        let slots: Box<[_]> =
+            table.iter().filter_map(|&place| found.get(place)).map(|(_, slot)| *slot).collect();
+        let set = self.take_slots(slots, Algorithm::Maglev, old, role, taken).ok()?;
+        if set.fresh.is_some() && self.spare().is_err() {
+            self.regions.give(set.word.base, set.word.count());
+            return None;
+        }
+        Some(set)
+    }
+
+    /// A set of these slots.
+    fn take_slots(
+        &mut self,
+        slots: Box<[Slot]>,
+        algorithm: Algorithm,
+        old: &Place,
+        role: Role,
+        taken: &Taken,
+    ) -> Result<Set, &'static str> {
         let fresh = taken.sets.iter().find(|set| set.fresh.as_ref() == Some(&slots));
         if let Some(twin) = fresh {
             return Ok(Set { role, word: twin.word, fresh: None });
         }
         let count = u32::try_from(slots.len()).map_err(|_| maps::SLOTS)?;
-        let word = |base| SetWord::new(base, count, Algorithm::Random).ok_or(maps::SLOTS);
+        let word = |base| SetWord::new(base, count, algorithm).ok_or(maps::SLOTS);
         let same = old.regions.iter().find(|region| {
             region.count == count && self.tables.slots.range(region.base, count) == Some(&*slots)
         });

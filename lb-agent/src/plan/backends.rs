@@ -172,6 +172,12 @@ impl Backends {
         })
     }
 
+    /// What a backend is, and the slot that names it.
+    pub fn named(&self, index: u32) -> Option<(BackendKey, Slot)> {
+        let entry = self.entries.get(index as usize).copied().flatten()?;
+        Some((entry.key, self.slot(index)))
+    }
+
     /// How many have a place.
     pub fn used(&self) -> usize {
         self.indexes.used()

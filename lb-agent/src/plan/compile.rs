@@ -65,6 +65,7 @@ fn compile_port(shared: &Shared<'_>, at: usize, port: &ServicePort) -> Port {
         internal: service.internal_policy,
         external: service.external_policy,
         affinity_secs: service.affinity_secs.unwrap_or(0),
+        choice: service.choice,
         admitted: admitted.clone(),
     }
 }

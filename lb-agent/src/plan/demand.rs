@@ -39,12 +39,13 @@ impl Demand {
         let mut kinds: Vec<_> = port.claims.iter().map(|(_, kind)| *kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
+        let slots = |set| port.slots(port.members(set).count());
         let backends = port.endpoints.candidates.len();
         Self {
             frontends4: count(|frontend| matches!(frontend, Frontend::V4(_))),
             frontends6: count(|frontend| matches!(frontend, Frontend::V6(_))),
             services: kinds.len(),
-            slots: port.members(Role::CLUSTER).count() + port.members(Role::LOCAL).count(),
+            slots: slots(Role::CLUSTER) + slots(Role::LOCAL),
             backends,
             members: if port.affinity_secs == 0 { 0 } else { backends },
             source_ranges: port.admitted.as_ref().map_or(0, |admitted| admitted.len()),

@@ -9,7 +9,7 @@ use crate::model::{
     Family, ObjectName,
     endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
     node::Node,
-    service::{Service, ServicePort, TrafficPolicy},
+    service::{Choice, Service, ServicePort, TrafficPolicy},
 };
 
 /// An endpoint that is being described.
@@ -105,6 +105,7 @@ pub(crate) fn service(name: &str, cluster_ips: &[&str], ports: &[&str]) -> Servi
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
+        choice: Choice::Random,
         health_check_node_port: None,
         ports: ports
             .iter()

@@ -13,6 +13,7 @@ use lb_common::{
     maps::node_port_index,
     protocol::Protocol,
     range::{Admission, CidrKey, CidrRule, RangeKey},
+    service::{Algorithm, SetWord},
     slot::Slot,
     translate::{Destination, Maps, Scope, ServiceView},
 };
@@ -79,6 +80,16 @@ impl Maps for Tables {
 }
 
 impl Tables {
+    /// A set's slots, one of each backend: a Maglev table has many. In order of backends.
+    pub fn members_of(&self, set: SetWord) -> Vec<Slot> {
+        let mut slots = self.slots.range(set.base, set.count()).unwrap_or_default().to_vec();
+        slots.sort_unstable_by_key(|slot| slot.backend);
+        if set.algorithm() == Algorithm::Maglev {
+            slots.dedup_by_key(|slot| slot.backend);
+        }
+        slots
+    }
+
     /// The longest source range that holds a client, as the kernel finds it.
     pub fn admitted_by(&self, client: &RangeKey) -> Option<(RangeKey, Admission)> {
         let own = self.ranges_of(client.guard.service_id);

@@ -23,6 +23,7 @@ pub mod health_checks;
 pub mod held_up;
 pub mod left_out;
 pub mod lookup;
+pub mod maglev;
 pub mod op;
 pub mod phases;
 pub mod place;

@@ -15,9 +15,13 @@ use lb_common::{
 
 use super::{
     eligible::{Candidate, Endpoints, Role},
+    maglev,
     op::Op,
 };
-use crate::model::{Family, ObjectName, service::TrafficPolicy};
+use crate::model::{
+    Family, ObjectName,
+    service::{Choice, TrafficPolicy},
+};
 
 /// A service port of one family: the unit that has an id, sets and records of its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,6 +40,8 @@ pub struct Port {
     pub external: TrafficPolicy,
     /// The affinity timeout in seconds; 0 without affinity.
     pub affinity_secs: u32,
+    /// How an endpoint of a set is chosen.
+    pub choice: Choice,
     /// Who may reach its load balancer addresses; `None` for everybody (LB-06, LB-08).
     pub admitted: Option<Arc<[(CidrKey, Admission)]>>,
 }
@@ -93,6 +99,15 @@ impl Port {
     /// The endpoints of one set, in order.
     pub fn members(&self, set: Role) -> impl Iterator<Item = &Candidate> + Clone {
         self.endpoints.candidates.iter().filter(move |candidate| candidate.role.intersects(set))
+    }
+
+    /// How many slots a set of so many endpoints has.
+    pub fn slots(&self, endpoints: usize) -> usize {
+        let table = match self.choice {
+            Choice::Maglev { length } if endpoints > 0 => maglev::length(endpoints, length),
+            Choice::Random | Choice::Maglev { .. } => None,
+        };
+        table.map_or(endpoints, |length| length as usize)
     }
 
     /// What a client of an empty set gets: silence if the policy is Local and there is an

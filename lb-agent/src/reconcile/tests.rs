@@ -12,7 +12,7 @@ use crate::{
         endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
         issue::{Lost, Problem},
         node::Node,
-        service::{Service, ServicePort, TrafficPolicy},
+        service::{Choice, Service, ServicePort, TrafficPolicy},
     },
 };
 
@@ -37,6 +37,7 @@ pub(super) fn service(number: u8) -> Change {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
+        choice: Choice::Random,
         health_check_node_port: None,
         ports: vec![port],
     };

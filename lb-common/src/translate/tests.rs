@@ -44,6 +44,8 @@ struct Caller {
     entropy: u32,
     now_ns: u64,
     identity: u64,
+    /// A packet that begins no flow.
+    stray: bool,
     /// Its addresses of any family.
     addresses: &'static [[u8; 4]],
 }
@@ -112,16 +114,25 @@ impl Client for Caller {
         let mut addresses = self.addresses.iter().map(|&bytes| Addr::from_v4(Be32 { bytes }));
         !self.addresses.is_empty() && addresses.all(test)
     }
-    fn entropy(&self) -> u32 {
+    fn entropy(&self, _: &ServiceView) -> u32 {
         self.entropy
     }
     fn now_ns(&self) -> u64 {
         self.now_ns
     }
+    fn opens(&self) -> bool {
+        !self.stray
+    }
 }
 
-const POD: Caller =
-    Caller { on_host: false, entropy: 0, now_ns: 1, identity: 1, addresses: &[[10, 244, 0, 9]] };
+const POD: Caller = Caller {
+    on_host: false,
+    entropy: 0,
+    now_ns: 1,
+    identity: 1,
+    stray: false,
+    addresses: &[[10, 244, 0, 9]],
+};
 const HOST: Caller = Caller { on_host: true, ..POD };
 
 fn key(address: [u8; 4], port: u16) -> FrontendKey4 {
@@ -394,4 +405,21 @@ fn cip_06_a_cluster_ip_outside_of_every_service_cidr_refuses_and_its_neighbours_
     let ask = |last| translate(&maps, &POD, &dial([10, 96, 0, last], 81));
     assert_eq!(ask(1), Verdict::Refuse(Counter::RefusedUnknownPort));
     assert_eq!(ask(2), Verdict::Pass(Counter::PassNoFrontend));
+}
+
+/// SVC-11: another node may have had its flow. All other Services leave it to the stack, and
+/// nothing is written for it.
+#[test]
+fn svc_11_a_packet_of_no_flow_finds_its_backend_in_a_maglev_set_only() {
+    let mut maps = with_affinity(fixture());
+    let vip = dial([10, 96, 0, 1], 80);
+    let stray = Caller { stray: true, ..POD };
+    let untouched = Verdict::Pass(Counter::PassNoFlow);
+    assert_eq!(translate(&maps, &stray, &vip), untouched);
+    assert_eq!(translate(&maps, &stray, &dial([10, 96, 0, 2], 80)), untouched);
+    maps.services.get_mut(&1).unwrap().set = SetWord::DROP;
+    assert_eq!(translate(&maps, &stray, &vip), untouched);
+    assert!(maps.pins.borrow().is_empty());
+    maps.services.get_mut(&1).unwrap().set = SetWord::new(8, 2, Algorithm::Maglev).unwrap();
+    assert!(matches!(translate(&maps, &stray, &vip), Verdict::Translate(..)));
 }

@@ -4,11 +4,14 @@
 use lb_common::{
     addr::Addr,
     backend::BackendFlags,
+    be::Be16,
     config::Config,
     counter::Counter,
     flow::{FlowEntry, FlowFlags, FlowKey, Seen},
     key::{FrontendKey4, FrontendKey6},
-    translate::{Client, Destination, Scope, translate},
+    pick::client_bits,
+    service::{Algorithm, ServiceFlags},
+    translate::{Client, Destination, Scope, ServiceView, translate},
     verdict::{Target, Verdict},
 };
 
@@ -97,14 +100,15 @@ fn known(packet: &Packet) -> i32 {
 /// down for [`open`], or another outcome.
 #[inline(never)]
 fn decide(packet: &Packet) -> i32 {
-    if !packet.opens() {
+    // It has no ports of its own to tell a Maglev set's backend by: its first piece begins a flow.
+    if packet.is_later() {
         return pass(Counter::PassNoFlow);
     }
     let scope = maps::scope_of(packet.bytes.device());
     match translate(&KernelMaps, &Sender { packet, scope }, &destination(packet)) {
         Verdict::Pass(reason) => pass(reason),
         Verdict::Translate(target, reason) => {
-            maps::count(reason);
+            maps::count(if packet.opens() { reason } else { Counter::FlowTakenOver });
             match maps::put_down(half(packet, &target, scope)) {
                 Some(()) => TARGET,
                 None => pass(Counter::PassNoFlow),
@@ -222,8 +226,20 @@ impl Client for Sender<'_> {
     }
 
     #[inline(always)]
-    fn entropy(&self) -> u32 {
-        kernel::random()
+    fn entropy(&self, service: &ServiceView) -> u32 {
+        let FlowKey { source, source_port, .. } = self.packet.key;
+        match service.set.algorithm() {
+            Algorithm::Random => kernel::random(),
+            Algorithm::Maglev if service.flags.contains(ServiceFlags::AFFINITY) => {
+                client_bits(source, Be16::ZERO)
+            }
+            Algorithm::Maglev => client_bits(source, source_port),
+        }
+    }
+
+    #[inline(always)]
+    fn opens(&self) -> bool {
+        self.packet.opens()
     }
 
     #[inline(always)]

@@ -30,7 +30,7 @@ use lb_common::{
     be::Be16,
     key::{FrontendKey4, FrontendKey6},
     protocol::Protocol,
-    translate::{Client, Destination, Scope, translate},
+    translate::{Client, Destination, Scope, ServiceView, translate},
     verdict::{Target, Verdict},
 };
 
@@ -135,7 +135,7 @@ impl Client for Asker {
     }
 
     #[inline(always)]
-    fn entropy(&self) -> u32 {
+    fn entropy(&self, _: &ServiceView) -> u32 {
         self.0.load::<u32, { offset_of!(Record, entropy) }>()
     }
 

@@ -15,7 +15,7 @@ use lb_common::{
     key::{FrontendKey4, FrontendKey6},
     protocol::Protocol,
     range::Guard,
-    translate::{Client, Destination, Scope},
+    translate::{Client, Destination, Scope, ServiceView},
 };
 
 use super::namespace;
@@ -261,8 +261,10 @@ impl Client for SockAddr {
         namespace::all_addresses(self.socket(), self.netns_cookie(), ipv6, test)
     }
 
+    /// At random for Maglev too: a socket has its port after connect() only, and ends with its
+    /// node.
     #[inline(always)]
-    fn entropy(&self) -> u32 {
+    fn entropy(&self, _service: &ServiceView) -> u32 {
         kernel::random()
     }
 

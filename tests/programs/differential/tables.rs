@@ -126,7 +126,10 @@ fn set(random: &mut Random) -> SetWord {
     match random.below(6) {
         0 => SetWord::empty(Empty::Refuse),
         1 => SetWord::empty(Empty::Drop),
-        _ => SetWord::new(base, 1 + random.below(40), Algorithm::Random).unwrap(),
+        _ => {
+            let algorithm = random.of(&[Algorithm::Random, Algorithm::Maglev]);
+            SetWord::new(base, 1 + random.below(40), algorithm).unwrap()
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use lb_common::{
     affinity::{AffinityKey, AffinityPin},
     counter::Counter,
-    service::{FrontendKind, Service, ServiceFlags, SetWord},
+    service::{Algorithm, FrontendKind, Service, ServiceFlags, SetWord},
     translate::translate,
     verdict::Verdict,
 };
@@ -161,6 +161,7 @@ impl Answer {
         self.describe_policy(&record);
         self.describe_ranges(tables, &record, from);
         self.describe_affinity(&record);
+        self.describe_algorithm(&record);
         self.backends = backends(tables, record.inside);
         for backend in self.backends.clone() {
             self.step("backend", backend, "");
@@ -225,6 +226,18 @@ impl Answer {
         }
     }
 
+    fn describe_algorithm(&mut self, record: &Service) {
+        let outside = record.outside;
+        if outside.algorithm() == Algorithm::Maglev {
+            let found = format!(
+                "maglev, {} slots: by address and port of clients outside, the same on every node; \
+                 at random for sockets of this node",
+                outside.count()
+            );
+            self.step("algorithm", found, "SVC-11");
+        }
+    }
+
     /// An address that is nobody's, and what comes closest to it.
     fn describe_nobody(&mut self, tables: &Tables, target: Target, from: From, reason: Counter) {
         let ports = ports_of(tables, target.address.ip());
@@ -274,8 +287,8 @@ fn ports_of(tables: &Tables, address: IpAddr) -> Vec<String> {
 
 /// The members of a set, with what keeps a reader from having to look them up.
 fn backends(tables: &Tables, set: SetWord) -> Vec<String> {
-    let slots = tables.slots.range(set.base, set.count()).unwrap_or_default();
-    let mut lines: Vec<_> = slots
+    let mut lines: Vec<_> = tables
+        .members_of(set)
         .iter()
         .map(|slot| {
             let backend = tables.backends.at(slot.backend);

@@ -14,7 +14,7 @@ use lb_common::{
     key::{FrontendKey4, FrontendKey6},
     protocol::Protocol,
     range::Guard,
-    translate::{Client, Destination, Scope},
+    translate::{Client, Destination, Scope, ServiceView},
 };
 
 /// What is dialled.
@@ -149,7 +149,7 @@ impl Client for Caller {
         }
     }
 
-    fn entropy(&self) -> u32 {
+    fn entropy(&self, _: &ServiceView) -> u32 {
         0
     }
 

@@ -75,7 +75,7 @@ fn users(tables: &Tables) -> BTreeMap<u32, BTreeSet<&str>> {
             continue;
         };
         for set in [record.inside, record.outside] {
-            for slot in tables.slots.range(set.base, set.count()).unwrap_or_default() {
+            for slot in tables.members_of(set) {
                 users.entry(slot.backend).or_default().insert(name);
             }
         }

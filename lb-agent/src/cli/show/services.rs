@@ -8,7 +8,7 @@ use lb_common::{
     maps::NodePort,
     protocol::Protocol,
     range::Admission,
-    service::{Empty, Service, ServiceFlags, SetWord},
+    service::{Algorithm, Empty, Service, ServiceFlags, SetWord},
 };
 use serde::Serialize;
 
@@ -34,6 +34,8 @@ pub(in crate::cli) struct ServiceRow {
     inside: Set,
     /// Backends for clients outside it.
     outside: Set,
+    /// How one of several backends is picked.
+    algorithm: &'static str,
     /// The traffic policy that governs this kind of frontend.
     policy: &'static str,
     /// The source ranges outside of which clients get no answer; none for all clients.
@@ -50,7 +52,7 @@ pub(in crate::cli) struct ServiceRow {
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase", untagged)]
 enum Set {
-    /// Number of slots.
+    /// Number of backends.
     Backends(u32),
     /// "refuse" or "silent".
     Empty(&'static str),
@@ -105,8 +107,9 @@ fn row(tables: &Tables, index: u32, frontend: String, protocol: Protocol) -> Ser
         kind: record.flags().kind().name(),
         frontend,
         protocol: protocol.to_string(),
-        inside: record.inside.into(),
-        outside: record.outside.into(),
+        inside: Set::of(tables, record.inside),
+        outside: Set::of(tables, record.outside),
+        algorithm: algorithm(&record).name(),
         policy: if record.flags().contains(ServiceFlags::LOCAL) { "Local" } else { "Cluster" },
         source_ranges: source_ranges(tables, &record),
         affinity_secs: affinity.then_some(record.affinity_secs),
@@ -127,12 +130,19 @@ fn socket(address: IpAddr, port: Be16) -> String {
     SocketAddr::new(address, port.to_host()).to_string()
 }
 
-impl From<SetWord> for Set {
-    fn from(set: SetWord) -> Self {
+/// How one of several backends is picked, by clients outside at least.
+pub(in crate::cli) const fn algorithm(record: &Service) -> Algorithm {
+    let Service { inside, outside, .. } = *record;
+    if outside.count() > 0 { outside.algorithm() } else { inside.algorithm() }
+}
+
+impl Set {
+    fn of(tables: &Tables, set: SetWord) -> Self {
         match (set.count(), set.on_empty()) {
             (0, Empty::Refuse) => Self::Empty("refuse"),
             (0, Empty::Drop) => Self::Empty("silent"),
-            (count, _) => Self::Backends(count),
+            (count, _) if set.algorithm() == Algorithm::Random => Self::Backends(count),
+            _ => Self::Backends(u32::try_from(tables.members_of(set).len()).unwrap_or(u32::MAX)),
         }
     }
 }
@@ -160,7 +170,10 @@ impl Row for ServiceRow {
             self.protocol.clone(),
             self.inside.to_string(),
             self.outside.to_string(),
-            self.policy.to_owned(),
+            match self.algorithm {
+                RANDOM => self.policy.to_owned(),
+                other => format!("{},{other}", self.policy),
+            },
             if self.source_ranges.is_empty() {
                 "-".to_owned()
             } else {
@@ -171,3 +184,6 @@ impl Row for ServiceRow {
         ]
     }
 }
+
+/// The algorithm that a table does not mention: nearly all have it.
+const RANDOM: &str = Algorithm::Random.name();

@@ -8,7 +8,7 @@ use super::*;
 use crate::model::{
     Family,
     issue::Problem,
-    service::{ServicePort, TrafficPolicy},
+    service::{Choice, ServicePort, TrafficPolicy},
 };
 
 fn name(name: &str) -> ObjectName {
@@ -27,6 +27,7 @@ fn service(name: ObjectName, version: u16) -> Service {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity_secs: None,
+        choice: Choice::Random,
         health_check_node_port: None,
         ports: vec![ServicePort {
             name: "".into(),

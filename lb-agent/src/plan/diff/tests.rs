@@ -12,6 +12,8 @@ use crate::{
     plan::fixture::{Build, endpoint, service, slice},
 };
 
+mod maglev;
+
 /// A cluster, its tables, and a planner that goes on.
 struct World {
     snapshot: Snapshot,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use lb_common::{
     affinity::{AffinityKey, Member},
     maps::Capacities,
-    translate::{Client, Destination, Scope, translate},
+    translate::{Client, Destination, Scope, ServiceView, translate},
     verdict::Verdict,
 };
 
@@ -138,7 +138,7 @@ impl Client for Pod {
     fn comes_from(&self, _: bool, test: impl Fn(Addr) -> bool) -> bool {
         test(std::net::Ipv4Addr::new(10, 0, 0, 77).into())
     }
-    fn entropy(&self) -> u32 {
+    fn entropy(&self, _: &ServiceView) -> u32 {
         self.0
     }
     fn now_ns(&self) -> u64 {

@@ -4,7 +4,7 @@
 use std::{collections::HashSet, net::IpAddr, num::NonZeroU16};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{
     Complaints,
@@ -15,7 +15,7 @@ use crate::model::{
     Family, Protocol,
     change::Object,
     issue::{ObjectKind, Problem},
-    service::{Service, ServicePort, TrafficPolicy},
+    service::{Choice, Service, ServicePort, TrafficPolicy},
 };
 
 /// Reads a Service. Its value is `None` if it is not proxied: opted out (SVC-02), without a
@@ -73,6 +73,7 @@ fn proxied(object: &core::Service, complaints: &mut Complaints) -> Option<Servic
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
         external_policy,
         affinity_secs: affinity_secs(spec, complaints),
+        choice: choice(&object.metadata, complaints),
         health_check_node_port: health_check_node_port(spec, external_policy, complaints),
         ports: ports(spec, complaints),
     })
@@ -190,6 +191,41 @@ fn affinity_secs(spec: &core::ServiceSpec, complaints: &mut Complaints) -> Optio
     Some(DEFAULT_AFFINITY_SECS)
 }
 
+/// SVC-11: by chance, unless the annotation asks for Maglev.
+fn choice(meta: &ObjectMeta, complaints: &mut Complaints) -> Choice {
+    let length = table_length(meta, complaints);
+    match annotation(meta, ALGORITHM_ANNOTATION) {
+        Some("maglev") => Choice::Maglev { length },
+        None | Some("random") => Choice::Random,
+        Some(text) => {
+            let allowed = "random, maglev".to_owned();
+            let problem = Problem::Annotation { value: text.to_owned(), allowed };
+            complaints.add(annotation_path(ALGORITHM_ANNOTATION), problem);
+            Choice::Random
+        }
+    }
+}
+
+/// SVC-11: one of the lengths that a Maglev table may have.
+fn table_length(meta: &ObjectMeta, complaints: &mut Complaints) -> Option<u32> {
+    let text = annotation(meta, LENGTH_ANNOTATION)?;
+    let length = text.parse().ok().filter(|length| Choice::LENGTHS.contains(length));
+    if length.is_none() {
+        let allowed = Choice::LENGTHS.map(|length| length.to_string()).join(", ");
+        let problem = Problem::Annotation { value: text.to_owned(), allowed };
+        complaints.add(annotation_path(LENGTH_ANNOTATION), problem);
+    }
+    length
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+fn annotation_path(name: &str) -> String {
+    format!("metadata.annotations[{name}]")
+}
+
 /// HCN-01: type LoadBalancer with external policy Local.
 fn health_check_node_port(
     spec: &core::ServiceSpec,
@@ -257,6 +293,12 @@ fn node_port(
 
 /// A Service with this label, whatever its value, belongs to another proxy (SVC-02).
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+
+/// How an endpoint is chosen (SVC-11).
+const ALGORITHM_ANNOTATION: &str = "sluice.dev/algorithm";
+
+/// How many slots the Service's Maglev tables have (SVC-11).
+const LENGTH_ANNOTATION: &str = "sluice.dev/maglev-table-size";
 
 /// The API's default of `timeoutSeconds` (AFF-01).
 const DEFAULT_AFFINITY_SECS: u32 = 10_800;

@@ -7,7 +7,7 @@ use super::{service_of, told};
 use crate::{
     model::{
         Family, Protocol,
-        service::{Service, TrafficPolicy},
+        service::{Choice, Service, TrafficPolicy},
     },
     source::convert::{default_service, service},
 };
@@ -93,6 +93,53 @@ fn svc_07_what_the_proxy_does_not_read_changes_nothing() {
         },
     }));
     assert_eq!(service, clean(json!({})));
+}
+
+#[test]
+fn svc_11_an_annotation_chooses_how_endpoints_are_picked() {
+    let table = [
+        (json!({}), Choice::Random),
+        (json!({"sluice.dev/algorithm": "random"}), Choice::Random),
+        (json!({"sluice.dev/maglev-table-size": "65521"}), Choice::Random),
+        (json!({"sluice.dev/algorithm": "maglev"}), Choice::Maglev { length: None }),
+        (
+            json!({"sluice.dev/algorithm": "maglev", "sluice.dev/maglev-table-size": "65521"}),
+            Choice::Maglev { length: Some(65_521) },
+        ),
+    ];
+    for (annotations, choice) in table {
+        let service = clean(json!({"metadata": {"annotations": annotations}}));
+        assert_eq!(service.choice, choice, "{annotations}");
+    }
+}
+
+#[test]
+fn svc_11_an_annotation_that_cannot_be_is_an_issue_with_what_can() {
+    let table = [
+        (json!({"sluice.dev/algorithm": "Maglev"}), Choice::Random),
+        (json!({"sluice.dev/algorithm": ""}), Choice::Random),
+        (
+            json!({"sluice.dev/algorithm": "maglev", "sluice.dev/maglev-table-size": "1000"}),
+            Choice::Maglev { length: None },
+        ),
+    ];
+    let mut lines = Vec::new();
+    for (annotations, choice) in table {
+        let (service, told) = with_issues(json!({"metadata": {"annotations": annotations}}));
+        assert_eq!(service.choice, choice, "{annotations}");
+        lines.extend(told);
+    }
+    let wrong = "Service default/web: metadata.annotations[sluice.dev/";
+    assert_eq!(
+        lines,
+        [
+            format!("{wrong}algorithm]: \"Maglev\" is none of random, maglev; ignored"),
+            format!("{wrong}algorithm]: \"\" is none of random, maglev; ignored"),
+            format!(
+                "{wrong}maglev-table-size]: \"1000\" is none of 2039, 8191, 32749, 65521, 131071; ignored"
+            ),
+        ]
+    );
 }
 
 #[test]
