@@ -57,5 +57,5 @@ pub(crate) fn note(reason: Counter) {
 /// The index of the reason that was kept last.
 #[inline(always)]
 pub(crate) fn noted() -> u32 {
-    maps::told().map_or(0, |told| told.load::<u32, { offset_of!(Told, noted) }>())
+    maps::told().map_or(0, kernel::Live::load::<u32, { offset_of!(Told, noted) }>)
 }

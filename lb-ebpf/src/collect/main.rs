@@ -64,7 +64,7 @@ struct Meta {
 /// One half of a flow.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
-fn collect(element: *const Element) -> i32 {
+extern "C" fn collect(element: *const Element) -> i32 {
     if let Some(visit) = look(element) {
         say(element, visit);
     }
@@ -75,7 +75,9 @@ fn collect(element: *const Element) -> i32 {
 #[inline(always)]
 fn look(element: *const Element) -> Option<Visit> {
     // SAFETY: the kernel passes a valid context; the verifier knows its fields.
-    let (key, half) = unsafe { ((*element).key, (*element).value) };
+    let key = unsafe { (*element).key };
+    // SAFETY: as above.
+    let half = unsafe { (*element).value };
     let key = Live::new(Some(key))?.load::<FlowKey, 0>();
     let half = Live::new(Some(half))?.load::<FlowEntry, 0>();
     let pass = Live::new(PASS.get_ptr_mut(0))?;
@@ -85,15 +87,15 @@ fn look(element: *const Element) -> Option<Visit> {
         _pad: 0,
     };
     let other_key = half.other_key();
-    let other = Live::new(FLOWS.get_ptr_mut(&other_key)).map(|it| it.load::<FlowEntry, 0>());
+    let other = Live::new(FLOWS.get_ptr_mut(other_key)).map(Live::load::<FlowEntry, 0>);
     let other = other.filter(|other| other.to.same(&key.reversed()));
     let visit = visit(&pass, &key, &half, other.as_ref());
     if visit.is_over() {
         if other.is_some() {
             // The only error is that it is gone already; so below.
-            let _gone = FLOWS.remove(&other_key);
+            let _gone = FLOWS.remove(other_key);
         }
-        let _gone = FLOWS.remove(&key);
+        let _gone = FLOWS.remove(key);
     }
     Some(visit)
 }
@@ -103,8 +105,10 @@ fn look(element: *const Element) -> Option<Visit> {
 #[inline(always)]
 fn say(element: *const Element, visit: Visit) {
     let word: u16 = bytemuck::must_cast(visit);
-    // SAFETY: as above; `meta` is valid while the program runs.
-    let seq = unsafe { (*(*element).meta).seq };
+    // SAFETY: as above.
+    let meta = unsafe { (*element).meta };
+    // SAFETY: `meta` is valid while the program runs.
+    let seq = unsafe { (*meta).seq };
     // SAFETY: the two bytes are on the stack.
     unsafe { bpf_seq_write(seq, (&raw const word).cast::<c_void>(), 2) };
 }

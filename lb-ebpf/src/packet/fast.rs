@@ -15,11 +15,11 @@ use lb_common::{
 
 use super::{
     drop,
-    headers::Bytes,
+    headers::{Bytes, Linear},
     outcome::UNKNOWN,
     parse::{ETHER_IPV4, ETHER_IPV6},
     pass,
-    plain::{Linear, Plain},
+    plain::Plain,
 };
 use crate::{kernel::Live, maps};
 

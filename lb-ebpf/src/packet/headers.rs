@@ -14,7 +14,7 @@ use aya_ebpf::{
 use bytemuck::{Pod, Zeroable as _};
 use lb_common::{addr::Addr, be::Be16, checksum::Sum, flow::FlowKey};
 
-use super::{hops::Way, plain::Linear, shapes::Stations};
+use super::{hops::Way, shapes::Stations};
 
 /// A packet on its way through a device with Ethernet headers.
 #[derive(Clone, Copy)]
@@ -23,6 +23,16 @@ pub(super) struct Bytes(pub(super) *mut __sk_buff);
 /// A frame that the kernel has made no packet of yet.
 #[derive(Clone, Copy)]
 pub(super) struct Frame(pub(super) *mut xdp_md);
+
+/// The bytes of a packet that can be read and written in place, from its first header on.
+/// The verifier checks each access; addresses need not be aligned for it.
+#[derive(Clone, Copy)]
+pub(super) struct Linear {
+    /// The first byte.
+    pub(super) start: usize,
+    /// Behind the last.
+    pub(super) end: usize,
+}
 
 /// Where the next hop is.
 #[derive(Clone, Copy)]
@@ -269,6 +279,26 @@ impl Frame {
         }
         let stations = Stations::new(query.dmac, query.smac);
         Way::new(device, mtu(&query), stations)
+    }
+}
+
+impl Linear {
+    /// Whether so many bytes are within.
+    #[inline(always)]
+    pub(super) const fn reaches(self, len: u32) -> bool {
+        self.start + len as usize <= self.end
+    }
+
+    /// A header at an offset, if it is within.
+    #[inline(always)]
+    pub(super) fn header<'a, T: Pod>(self, offset: u32) -> Option<&'a mut T> {
+        let at = self.start + offset as usize;
+        if at + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: the bytes are in the packet, and any are a `T`. One header is not asked for
+        // again before what was asked for is done with.
+        Some(unsafe { &mut *core::ptr::with_exposed_provenance_mut(at) })
     }
 }
 

@@ -183,7 +183,7 @@ impl Piece {
     /// Whether it is not the whole packet. An IPv6 packet with a fragment header may be whole
     /// (RFC 6946).
     #[inline(always)]
-    pub(super) const fn is_fragment(&self) -> bool {
+    pub(super) const fn is_fragment(self) -> bool {
         self.offset != 0 || self.more
     }
 }

@@ -2,9 +2,7 @@
 //! Packets with plain headers, read and written in place: TCP and UDP behind an IPv4 header
 //! without options, or an IPv6 header without extension headers, all in the packet's linear
 //! part. Every other packet takes the slower way of `parse` and `forward`.
-#![expect(unsafe_code, reason = "direct access to packets")]
 
-use bytemuck::Pod;
 use lb_common::{
     addr::Addr,
     be::{Be16, Be32},
@@ -14,19 +12,10 @@ use lb_common::{
 };
 
 use super::{
+    headers::Linear,
     parse::{IPV4_LEN, IPV6_LEN, MORE_OR_OFFSET, TCP_LEN, UDP_LEN},
     shapes::{Ipv4, Ipv6, Tcp, Udp},
 };
-
-/// The bytes of a packet that can be read and written in place, from its first header on.
-/// The verifier checks each access; addresses need not be aligned for it.
-#[derive(Clone, Copy)]
-pub(super) struct Linear {
-    /// The first byte.
-    pub(super) start: usize,
-    /// Behind the last.
-    pub(super) end: usize,
-}
 
 /// A segment or datagram with plain headers, in one family.
 #[derive(Clone, Copy)]
@@ -42,26 +31,6 @@ pub(super) struct Plain<const V6: bool> {
     pub(super) hops: u8,
     /// Bytes from the IP header on that the IP header promises.
     pub(super) len: u32,
-}
-
-impl Linear {
-    /// Whether so many bytes are within.
-    #[inline(always)]
-    pub(super) const fn reaches(self, len: u32) -> bool {
-        self.start + len as usize <= self.end
-    }
-
-    /// A header at an offset, if it is within.
-    #[inline(always)]
-    pub(super) fn header<'a, T: Pod>(self, offset: u32) -> Option<&'a mut T> {
-        let at = self.start + offset as usize;
-        if at + size_of::<T>() > self.end {
-            return None;
-        }
-        // SAFETY: the bytes are in the packet, and any are a `T`. One header is not asked for
-        // again before what was asked for is done with.
-        Some(unsafe { &mut *core::ptr::with_exposed_provenance_mut(at) })
-    }
 }
 
 impl<const V6: bool> Plain<V6> {

@@ -185,7 +185,7 @@ impl Icmp {
     /// Whether it is an error about a packet: unreachable, time exceeded or parameter problem of
     /// ICMP; those, and too big, of ICMPv6.
     #[inline(always)]
-    pub(super) fn is_error(&self, protocol: Protocol) -> bool {
+    pub(super) fn is_error(self, protocol: Protocol) -> bool {
         match protocol {
             Protocol::ICMP => matches!(self.kind, 3 | 11 | 12),
             _ => matches!(self.kind, 1..=4),

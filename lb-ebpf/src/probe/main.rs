@@ -7,7 +7,7 @@
 #![no_main]
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "AtomicU64 has no compare_exchange on this target")]
-#![expect(dead_code, reason = "the socket path uses the rest of these modules")]
+#![expect(dead_code, unused_imports, reason = "the socket path uses the rest of these modules")]
 
 #[path = "../kernel.rs"]
 mod kernel;
