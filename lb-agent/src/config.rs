@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duratio
 use lb_common::maps::Capacities;
 
 use self::kube_proxy::Conntrack;
-use crate::{model::rules::Rules, source};
+use crate::{datapath::load::XdpChoice, model::rules::Rules, source};
 
 /// Everything that `run` needs to know.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub allow: Allow,
     /// Whether devices get clsact filters although the kernel may have tcx.
     pub no_tcx: bool,
+    /// At which devices frames are looked at in front of the stack, too.
+    pub xdp: XdpChoice,
     /// Which rules hold.
     pub rules: Rules,
     /// Sizes beyond which maps do not grow.

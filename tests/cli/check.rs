@@ -194,7 +194,7 @@ fn another_balancer_is_named_and_refused() {
     lab::wait::until(Duration::from_secs(20), "the second agent to attach", || {
         second.programs().is_ok_and(|rows| {
             let ours = rows.iter().filter(|row| row.ours);
-            ours.clone().count() == 11 && ours.clone().all(|row| row.link.is_some())
+            ours.clone().filter(|row| row.link.is_some()).count() == 11
         })
     })
     .unwrap();

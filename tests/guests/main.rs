@@ -39,7 +39,7 @@ const SERVES: [&str; 38] = [
     "check: cgroup root: ok",
     "check: no other balancer: ok",
     "check: local ports: ok",
-    "run: ready, 11 of 11 programs attached",
+    "run: ready, 11 of 12 programs attached",
     "programs at eth0: tcx, tcx",
     "show services: 4 rows, 4 with one backend",
     "tcp to 10.96.0.10:80: pod-1-3, peer 10.96.0.10:80",

@@ -19,3 +19,4 @@ mod reach;
 mod refusal;
 mod restart;
 mod volume;
+mod xdp;

@@ -64,6 +64,7 @@ impl Bed {
             cgroup_root: place.cgroup.clone(),
             allow_foreign: false,
             no_tcx: false,
+            xdp: lb_agent::datapath::load::XdpChoice::Off,
             limits: Capacities::MAXIMUM,
         };
         // Before anything exists, so that a panic on the way removes what does.

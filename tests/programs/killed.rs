@@ -35,6 +35,7 @@ fn child_that_replaces_until_it_is_killed() {
         cgroup_root: cgroup.into(),
         allow_foreign: false,
         no_tcx: false,
+        xdp: lb_agent::datapath::load::XdpChoice::Off,
         limits: Capacities::MAXIMUM,
     };
     let build = options.bpf_root.join(format!("v{LAYOUT_VERSION}/build"));

@@ -9,11 +9,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::{CgroupRoot, Roots, settings, unload};
 use crate::{
     config::{Allow, Config, Limit, Tuning, kube_proxy::Settings},
+    datapath::load::XdpChoice,
     run,
     source::{self, Master, Origin, addresses::UplinkChoice},
 };
@@ -59,6 +61,10 @@ pub(super) struct Args {
     /// tc's priorities order our programs among others'
     #[arg(long)]
     no_tcx: bool,
+    /// Send packets on in front of the stack, too, where they go out by the device that they
+    /// came in by
+    #[arg(long, value_enum, default_value_t)]
+    xdp: Xdp,
     /// Let maps grow to no more entries than this, to bound their memory: "frontends",
     /// "services" (a record for each service port, family and type), "slots", "backends",
     /// "members" (one for each backend of a Service with affinity), "source-ranges"; what is
@@ -81,6 +87,31 @@ pub(super) struct Args {
     write_config_to: Option<PathBuf>,
     #[command(flatten)]
     settings: settings::Flags,
+}
+
+/// Where XDP is used.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Xdp {
+    /// Nowhere
+    #[default]
+    Off,
+    /// In drivers that can, veth left out: it loses packets unless its other end has GRO or XDP
+    Auto,
+    /// In the driver of each device; an error where it cannot
+    Native,
+    /// In the stack of each device: slower than native, for tests
+    Generic,
+}
+
+impl From<Xdp> for XdpChoice {
+    fn from(xdp: Xdp) -> Self {
+        match xdp {
+            Xdp::Off => Self::Off,
+            Xdp::Auto => Self::Auto,
+            Xdp::Native => Self::Native,
+            Xdp::Generic => Self::Generic,
+        }
+    }
 }
 
 /// Runs until SIGTERM or SIGINT; the kernel programs go on without it.
@@ -128,6 +159,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
             foreign_programs: args.allow_foreign_programs,
         },
         no_tcx: args.no_tcx,
+        xdp: args.xdp.into(),
         rules,
         limits: Limit::apply(&args.max_entries),
         max_flows: args.max_flows,

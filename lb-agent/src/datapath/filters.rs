@@ -16,7 +16,7 @@ use lb_common::be::Be16;
 use rtnetlink::{
     packet_core::{
         NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable,
-        NetlinkHeader, NlasIterator,
+        NetlinkHeader,
     },
     packet_route::{
         RouteNetlinkMessage,
@@ -25,7 +25,7 @@ use rtnetlink::{
     sys::protocols::NETLINK_ROUTE,
 };
 
-use super::netlink::Netlink;
+use super::{device::attribute, netlink::Netlink};
 
 /// A conversation about the filters of the namespace in which it was opened.
 pub struct Filters(Netlink);
@@ -210,13 +210,6 @@ impl NetlinkDeserializable for Answer {
     }
 }
 
-/// The value of an attribute.
-fn attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    let found = NlasIterator::new(attributes).flatten().find(|it| it.kind() == kind)?;
-    let length = found.value_length();
-    found.into_inner().get(ATTRIBUTE_HEADER..)?.get(..length)
-}
-
 /// Nothing there is what was wanted.
 fn absent(result: io::Result<()>) -> io::Result<()> {
     match result {
@@ -269,8 +262,6 @@ const U32_NODE: u32 = 0xfff;
 const KIND: &str = "bpf";
 /// TCA_BPF_FLAG_ACT_DIRECT: what the program returns is done.
 const DIRECT_ACTION: u32 = 1;
-/// Bytes before an attribute's value (NLA_HDRLEN).
-const ATTRIBUTE_HEADER: usize = 4;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_ID: u16 = 11;

@@ -25,9 +25,9 @@ use std::{
 use bytemuck::{Pod, Zeroable as _};
 
 pub use self::links::{
-    AtDevice, Attached, BPF_F_ALLOW_MULTI, LinkDescription, LinkTarget, attached,
+    AtDevice, Attached, BPF_F_ALLOW_MULTI, BPF_XDP, LinkDescription, LinkTarget, attached,
     attached_to_device, describe_link, iterate, link_create, link_create_device,
-    link_create_iterator, link_detach, link_update,
+    link_create_iterator, link_create_xdp, link_detach, link_update,
 };
 
 /// What the kernel says about a map.

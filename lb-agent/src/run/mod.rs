@@ -217,6 +217,7 @@ fn open(config: &Config, cgroup_root: &Path) -> Result<Kernel, LoadError> {
         cgroup_root: cgroup_root.to_owned(),
         allow_foreign: config.allow.foreign_programs,
         no_tcx: config.no_tcx,
+        xdp: config.xdp,
         limits: config.limits,
     };
     let of_node = || Node::here(tuning::conntrack_max(&config.tuning.conntrack)).flows();

@@ -19,7 +19,7 @@ struct ProgramRow {
     program: String,
     /// The kernel's id, as in `bpftool prog show id`.
     id: u32,
-    /// cgroup, tcx or clsact; `None` if it is not attached.
+    /// cgroup, tcx, clsact, xdp native or xdp generic; `None` if it is not attached.
     kind: Option<&'static str>,
     /// The id of the link that holds it in place; `None` also for a filter, which needs none.
     link: Option<u32>,

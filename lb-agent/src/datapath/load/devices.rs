@@ -9,6 +9,7 @@
 mod clsact;
 mod tcx;
 mod turns;
+mod xdp;
 
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
@@ -20,9 +21,10 @@ use super::{
 };
 use crate::datapath::syscall;
 
+pub use self::xdp::XdpChoice;
 pub(super) use self::{
     clsact::tidy,
-    turns::{marked, strangers, turn},
+    turns::{marked, strangers, turn, xdp_mode},
 };
 
 /// The names of network devices, by index.
@@ -33,6 +35,8 @@ pub type Devices = BTreeMap<u32, Arc<str>>;
 pub(super) struct Manner {
     /// By tcx links; else by clsact filters.
     pub(super) tcx: bool,
+    /// What else runs in front of the stack.
+    pub(super) xdp: XdpChoice,
 }
 
 /// Why a device is not served.
@@ -76,6 +80,15 @@ pub(super) fn follow(
                     let (program, device) = (program.hook.name, name.clone());
                     first = first.and(Err(LoadError::Device { program, device, source }));
                     break;
+                }
+                Err(Failure::Pin(error)) => return Err(error),
+            }
+        }
+        for program in programs.iter().filter(|program| program.hook.place == Place::Xdp) {
+            match xdp::attach(program, *index, manner.xdp, pins) {
+                Ok(()) | Err(Failure::Gone) => {}
+                Err(Failure::Kernel(source)) => {
+                    first = first.and(Err(LoadError::Xdp { device: name.clone(), source }));
                 }
                 Err(Failure::Pin(error)) => return Err(error),
             }

@@ -130,6 +130,15 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// The program in front of the stack could not be attached to a device that tc serves.
+    #[error("cannot attach xdp_ingress to device {device}, which tc alone serves: {source}")]
+    Xdp {
+        /// The device's name.
+        device: Arc<str>,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Another program is attached in a way that shuts ours out.
     #[error("cannot attach {program} to cgroup {}: {blocker} was attached without the multi flag, which lets no other program run; detach it", cgroup.display())]
     Blocked {

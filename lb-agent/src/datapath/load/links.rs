@@ -12,9 +12,10 @@ use super::{
 };
 use crate::datapath::{
     cgroup::Cgroup,
+    device::XdpMode,
     filters::Direction,
     probe,
-    syscall::{self, LinkDescription, LinkTarget},
+    syscall::{self, BPF_XDP, LinkDescription, LinkTarget},
 };
 
 /// A place in the kernel where a program runs.
@@ -37,6 +38,8 @@ pub enum Place {
     Cgroup,
     /// Each device that leads to clients outside.
     Device,
+    /// Such a device in front of the stack, where `--xdp` has it.
+    Xdp,
 }
 
 /// A pinned program at one of its places, or a program of others at such a place.
@@ -65,6 +68,8 @@ pub enum Way {
     Tcx,
     /// By a filter of a device's clsact qdisc.
     Clsact,
+    /// By a link to a device, in front of the stack, or that of its generic code.
+    Xdp(XdpMode),
 }
 
 /// When a program runs at a device.
@@ -72,8 +77,8 @@ pub enum Way {
 pub struct Turn {
     /// The device's index.
     pub index: u32,
-    /// Which way the packets go that it sees.
-    pub direction: Direction,
+    /// Which way the packets go that it sees; `None`: in, in front of the stack.
+    pub direction: Option<Direction>,
     /// The device's name, or what is known of it.
     pub device: String,
     /// Its place among the programs of the same direction, from 1, and how many there are;
@@ -88,6 +93,8 @@ impl Way {
             Self::Cgroup => "cgroup",
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+            Self::Xdp(XdpMode::Native) => "xdp native",
+            Self::Xdp(XdpMode::Generic) => "xdp generic",
         }
     }
 }
@@ -207,6 +214,7 @@ impl Attachment {
         let way = match link.target {
             LinkTarget::Cgroup { .. } => Way::Cgroup,
             LinkTarget::Device { .. } => Way::Tcx,
+            LinkTarget::Xdp { index } => Way::Xdp(devices::xdp_mode(index)),
         };
         Self { program: link.program, link: Some(link.id), way, turn: devices::turn(link) }
     }
@@ -295,7 +303,7 @@ pub(super) fn hook(name: &str) -> Option<&'static Hook> {
 
 /// Every hook, in the order in which programs are attached or replaced: those that undo a
 /// translation first, so that none is ever made that cannot be undone.
-pub const HOOKS: [Hook; 11] = [
+pub const HOOKS: [Hook; 12] = [
     socket("sock_release", 34),
     socket("recvmsg4", 19),
     socket("recvmsg6", 20),
@@ -309,6 +317,7 @@ pub const HOOKS: [Hook; 11] = [
     // clients talk to pods.
     Hook { name: "tc_egress", attach_type: TCX_EGRESS, place: Place::Device, first: false },
     Hook { name: "tc_ingress", attach_type: TCX_INGRESS, place: Place::Device, first: true },
+    Hook { name: "xdp_ingress", attach_type: BPF_XDP, place: Place::Xdp, first: true },
 ];
 
 const fn socket(name: &'static str, attach_type: u32) -> Hook {

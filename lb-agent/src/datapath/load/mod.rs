@@ -40,7 +40,7 @@ use super::{
 };
 
 pub use self::{
-    devices::Devices,
+    devices::{Devices, XdpChoice},
     error::LoadError,
     fate::{Misfit, Wrong},
     links::{HOOKS, Hook, PinnedProgram, Place, TCX_EGRESS, TCX_INGRESS, Turn, Way, socket_hooks},
@@ -57,6 +57,8 @@ pub struct Options {
     pub allow_foreign: bool,
     /// Attach to devices by clsact filters although the kernel may have tcx.
     pub no_tcx: bool,
+    /// At which devices frames are looked at in front of the stack, too.
+    pub xdp: XdpChoice,
     /// Sizes beyond which maps do not grow. Larger ones that are pinned stay as they are.
     pub limits: Capacities,
 }
@@ -111,7 +113,7 @@ impl Loader {
     /// Takes the lock, removes what another agent left half made, and checks
     /// that no other balancer is attached.
     pub fn new(options: &Options) -> Result<Self, LoadError> {
-        let Options { bpf_root, cgroup_root, allow_foreign, no_tcx, .. } = options;
+        let Options { bpf_root, cgroup_root, allow_foreign, no_tcx, xdp, .. } = options;
         make_root(bpf_root)?;
         let lock = Lock::take(bpf_root)?;
         let cgroup = Cgroup::open(cgroup_root)
@@ -132,7 +134,7 @@ impl Loader {
             has_mptcp: u64::from(probe::has_mptcp()),
             namespace: namespace_layout(),
         };
-        let manner = devices::Manner { tcx: !no_tcx && probe::has_tcx() };
+        let manner = devices::Manner { tcx: !no_tcx && probe::has_tcx(), xdp: *xdp };
         Ok(Self { pins, cgroup, globals, manner, _lock: lock })
     }
 

@@ -100,6 +100,7 @@ pub(super) fn load_programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<Vec<Program>
                 Loaded::CgroupSockAddr(program) => program.load()?,
                 Loaded::CgroupSock(program) => program.load()?,
                 Loaded::SchedClassifier(program) => program.load()?,
+                Loaded::Xdp(program) => program.load()?,
                 _ => return Err(ProgramError::UnexpectedProgramType),
             }
             Ok(program.fd()?.as_fd().try_clone_to_owned()?)

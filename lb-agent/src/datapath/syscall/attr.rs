@@ -49,7 +49,7 @@ pub(super) struct Batch {
 #[repr(C)]
 pub(super) struct LinkCreate {
     pub(super) prog_fd: u32,
-    /// The cgroup's directory.
+    /// The cgroup's directory; for XDP the device's index.
     pub(super) target_fd: u32,
     pub(super) attach_type: u32,
     pub(super) flags: u32,

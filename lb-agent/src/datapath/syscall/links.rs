@@ -39,6 +39,11 @@ pub enum LinkTarget {
         /// `enum bpf_attach_type`.
         attach_type: u32,
     },
+    /// A network device, in front of the stack.
+    Xdp {
+        /// Its index, 0 once it is gone.
+        index: u32,
+    },
 }
 
 /// A program at a device.
@@ -107,6 +112,18 @@ pub fn link_create_iterator(program: impl AsFd, map: impl AsFd) -> io::Result<Ow
 pub fn iterate(link: impl AsFd) -> io::Result<File> {
     let mut attr = attr::IteratorCreate { link_fd: number(link.as_fd()), flags: 0 };
     bpf_fd(BPF_ITER_CREATE, &mut attr).map(File::from)
+}
+
+/// Attaches a program in front of a device's stack: in the driver, or in generic code behind
+/// it. `EOPNOTSUPP`: the driver has no such place. `EBUSY`: another program is there. Linux 5.9.
+pub fn link_create_xdp(program: impl AsFd, index: u32, is_generic: bool) -> io::Result<OwnedFd> {
+    let mut attr = attr::LinkCreate {
+        prog_fd: number(program.as_fd()),
+        target_fd: index,
+        attach_type: BPF_XDP,
+        flags: if is_generic { XDP_FLAGS_SKB_MODE } else { XDP_FLAGS_DRV_MODE },
+    };
+    bpf_fd(BPF_LINK_CREATE, &mut attr)
 }
 
 /// Puts another program in a link's place: no moment passes without one.
@@ -179,6 +196,7 @@ pub fn describe_link(link: impl AsFd) -> io::Result<LinkDescription> {
         BPF_LINK_TYPE_CGROUP => {
             LinkTarget::Cgroup { id: bytemuck::must_cast([first, second]), attach_type: third }
         }
+        BPF_LINK_TYPE_XDP => LinkTarget::Xdp { index: first },
         BPF_LINK_TYPE_TCX => LinkTarget::Device { index: first, attach_type: second },
         _ => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
     };
@@ -196,6 +214,11 @@ const BPF_LINK_DETACH: u32 = 34;
 const BPF_TRACE_ITER: u32 = 28;
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_TCX: u32 = 11;
+const BPF_LINK_TYPE_XDP: u32 = 6;
+/// `enum bpf_attach_type`.
+pub const BPF_XDP: u32 = 37;
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 const BPF_F_BEFORE: u32 = 1 << 3;
 /// The kernel's BPF_CGROUP_MAX_PROGS for one cgroup; with parents there may be more, which
 /// the query would refuse with ENOSPC.

@@ -8,6 +8,7 @@ use std::{
 
 use super::{clsact, place_of};
 use crate::datapath::{
+    device::{Device, XdpMode},
     filters::{Direction, Filters},
     load::links::{self, PinnedProgram, TCX_EGRESS, TCX_INGRESS, Turn, Way},
     syscall::{self, LinkDescription, LinkTarget},
@@ -24,10 +25,22 @@ struct Here {
     kind: String,
 }
 
+/// How an XDP program runs at a device.
+pub(in crate::datapath::load) fn xdp_mode(index: u32) -> XdpMode {
+    let xdp = Device::read(index).ok().and_then(|device| device.xdp);
+    xdp.map_or(XdpMode::Native, |(_, mode)| mode)
+}
+
 /// When a link's program runs at its device; `None` for a link to a cgroup.
 pub(in crate::datapath::load) fn turn(link: &LinkDescription) -> Option<Turn> {
-    let LinkTarget::Device { index, attach_type } = link.target else { return None };
-    let direction = direction_of(attach_type);
+    let (index, direction) = match link.target {
+        LinkTarget::Cgroup { .. } => return None,
+        LinkTarget::Device { index, attach_type } => (index, Some(direction_of(attach_type))),
+        LinkTarget::Xdp { index } => {
+            let all = here(index, None);
+            return Some(turn_of(index, None, &all, |one| one.program == link.program));
+        }
+    };
     let all = here(index, direction);
     Some(turn_of(index, direction, &all, |one| one.link == link.id))
 }
@@ -38,7 +51,7 @@ pub(in crate::datapath::load) fn marked(pin: &Path) -> Option<(u32, Turn)> {
     let (name, index) = place_of(pin)?;
     let hook = links::hook(name)?;
     let program = syscall::object_get(pin).and_then(syscall::describe_program).ok()?.id;
-    let direction = clsact::direction(hook);
+    let direction = Some(clsact::direction(hook));
     let all = here(index, direction);
     let turn =
         turn_of(index, direction, &all, |one| one.way == Way::Clsact && one.program == program);
@@ -53,8 +66,11 @@ pub(in crate::datapath::load) fn strangers(
     let turns = ours.iter().filter_map(|program| program.device.as_ref());
     // Where another network namespace's device has the number, ours is not seen.
     let turns = turns.filter(|turn| turn.place.is_some());
-    let places: BTreeMap<_, _> =
+    let mut places: BTreeMap<_, _> =
         turns.map(|turn| ((turn.index, turn.direction), turn.device.clone())).collect();
+    // In front of the stack there may be others where ours is not.
+    let fronts: Vec<_> = places.iter().map(|((index, _), name)| (*index, name.clone())).collect();
+    places.extend(fronts.into_iter().map(|(index, name)| ((index, None), name)));
     let others = places.into_iter().flat_map(|((index, direction), device)| {
         let all = here(index, direction);
         let of = all.len();
@@ -78,7 +94,7 @@ pub(in crate::datapath::load) fn strangers(
 
 impl Here {
     /// The name of a program, and which way the packets go that it sees.
-    fn name(&self, direction: Direction) -> String {
+    fn name(&self, direction: Option<Direction>) -> String {
         let described = syscall::program_by_id(self.program).and_then(syscall::describe_program);
         let name = described.map(|program| program.name).unwrap_or_default();
         let name = match (self.program, name.is_empty()) {
@@ -86,13 +102,13 @@ impl Here {
             (_, true) => "without a name".to_owned(),
             (_, false) => name,
         };
-        format!("{name} ({})", direction.name())
+        format!("{name} ({})", direction.map_or("in front", Direction::name))
     }
 }
 
 fn turn_of(
     index: u32,
-    direction: Direction,
+    direction: Option<Direction>,
     all: &[Here],
     is_it: impl FnMut(&Here) -> bool,
 ) -> Turn {
@@ -104,7 +120,13 @@ fn turn_of(
 }
 
 /// What runs at a device, in order: the kernel runs tcx before clsact.
-fn here(index: u32, direction: Direction) -> Vec<Here> {
+fn here(index: u32, direction: Option<Direction>) -> Vec<Here> {
+    let Some(direction) = direction else {
+        let xdp = Device::read(index).ok().and_then(|device| device.xdp);
+        let here =
+            |(program, mode)| Here { way: Way::Xdp(mode), program, link: 0, kind: String::new() };
+        return xdp.map(here).into_iter().collect();
+    };
     let attach_type = match direction {
         Direction::Ingress => TCX_INGRESS,
         Direction::Egress => TCX_EGRESS,
