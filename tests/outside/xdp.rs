@@ -36,9 +36,8 @@ fn xdp_comes_and_goes_and_costs_no_connection() {
     let without = bed.served.spec();
     restart::survives(&mut bed, &without);
     assert_eq!(kind(&bed), None);
-    let generic = bed.served.spec().arg("--xdp").arg("generic");
-    restart::survives(&mut bed, &generic);
-    assert_eq!(kind(&bed).as_deref(), Some("xdp generic"));
+    restart::survives(&mut bed, &with);
+    assert_eq!(kind(&bed).as_deref(), Some("xdp native"));
     bed.served.agent.stop().unwrap();
     assert_eq!(bed.agent(1).verb(&["unload"]).unwrap().code, Some(0));
     assert_eq!(xdp(bed.node(1)), None);
@@ -59,7 +58,7 @@ fn an_xdp_program_of_others_is_left_alone_and_shown() {
     bed.served.agent = lab::agent::Agent::start(bed.node(1), &auto).unwrap();
     assert_eq!(xdp(bed.node(1)), None, "a veth device is left out");
     let index = bed.node(1).run(|| nix::net::if_::if_nametoindex("eth0")).unwrap().unwrap();
-    let attach = || syscall::link_create_xdp(&other, index, false);
+    let attach = || syscall::link_create_xdp(&other, index);
     let link = bed.node(1).run(attach).unwrap().unwrap();
     bed.served.agent.stop().unwrap();
     let wanted = bed.served.spec().arg("--xdp").arg("native");

@@ -99,8 +99,6 @@ enum Xdp {
     Auto,
     /// In the driver of each device; an error where it cannot
     Native,
-    /// In the stack of each device: slower than native, for tests
-    Generic,
 }
 
 impl From<Xdp> for XdpChoice {
@@ -109,7 +107,6 @@ impl From<Xdp> for XdpChoice {
             Xdp::Off => Self::Off,
             Xdp::Auto => Self::Auto,
             Xdp::Native => Self::Native,
-            Xdp::Generic => Self::Generic,
         }
     }
 }

@@ -114,14 +114,13 @@ pub fn iterate(link: impl AsFd) -> io::Result<File> {
     bpf_fd(BPF_ITER_CREATE, &mut attr).map(File::from)
 }
 
-/// Attaches a program in front of a device's stack: in the driver, or in generic code behind
-/// it. `EOPNOTSUPP`: the driver has no such place. `EBUSY`: another program is there. Linux 5.9.
-pub fn link_create_xdp(program: impl AsFd, index: u32, is_generic: bool) -> io::Result<OwnedFd> {
+/// Attaches a program in front of a device's stack, in the driver. `EOPNOTSUPP`: the driver has no such place. `EBUSY`: another program is there. Linux 5.9.
+pub fn link_create_xdp(program: impl AsFd, index: u32) -> io::Result<OwnedFd> {
     let mut attr = attr::LinkCreate {
         prog_fd: number(program.as_fd()),
         target_fd: index,
         attach_type: BPF_XDP,
-        flags: if is_generic { XDP_FLAGS_SKB_MODE } else { XDP_FLAGS_DRV_MODE },
+        flags: XDP_FLAGS_DRV_MODE,
     };
     bpf_fd(BPF_LINK_CREATE, &mut attr)
 }
@@ -217,7 +216,6 @@ const BPF_LINK_TYPE_TCX: u32 = 11;
 const BPF_LINK_TYPE_XDP: u32 = 6;
 /// `enum bpf_attach_type`.
 pub const BPF_XDP: u32 = 37;
-const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 const BPF_F_BEFORE: u32 = 1 << 3;
 /// The kernel's BPF_CGROUP_MAX_PROGS for one cgroup; with parents there may be more, which

@@ -24,18 +24,15 @@ pub enum XdpChoice {
     Auto,
     /// In the driver of each device; where it cannot, that is an error.
     Native,
-    /// In the stack of each device.
-    Generic,
 }
 
 impl XdpChoice {
-    /// How the program is to run at a device; `None` for not at all.
-    fn mode(self, device: &Device) -> Option<XdpMode> {
+    /// Whether the program is to run at a device.
+    fn has(self, device: &Device) -> bool {
         match self {
-            Self::Off => None,
-            Self::Auto if device.kind == VETH => None,
-            Self::Auto | Self::Native => Some(XdpMode::Native),
-            Self::Generic => Some(XdpMode::Generic),
+            Self::Off => false,
+            Self::Auto => device.kind != VETH,
+            Self::Native => true,
         }
     }
 }
@@ -52,20 +49,22 @@ pub(super) fn attach(
     let link = syscall::object_get(&path).ok();
     let found = link.as_ref().and_then(|link| syscall::describe_link(link).ok());
     let found = found.filter(|found| found.target == LinkTarget::Xdp { index });
-    let mode = choice.mode(&device);
+    let wanted = choice.has(&device);
     let runs = device.xdp.filter(|(id, _)| found.is_some_and(|found| found.program == *id));
-    match (runs, mode, &link) {
-        (Some((id, is)), Some(mode), Some(link)) if is == mode => {
+    match (runs, &link) {
+        (Some((id, XdpMode::Native)), Some(link)) if wanted => {
             if id == program.id {
                 return Ok(());
             }
             return syscall::link_update(link, &program.fd).map_err(Failure::Kernel);
         }
-        (_, _, Some(_)) => links::detach(&path).map_err(Failure::Pin)?,
-        (_, _, None) => {}
+        (_, Some(_)) => links::detach(&path).map_err(Failure::Pin)?,
+        (_, None) => {}
     }
-    let Some(mode) = mode else { return Ok(()) };
-    match syscall::link_create_xdp(&program.fd, index, mode == XdpMode::Generic) {
+    if !wanted {
+        return Ok(());
+    }
+    match syscall::link_create_xdp(&program.fd, index) {
         Ok(link) => pin(&link, pins, &path),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Err(Failure::Gone),
         Err(error) if choice == XdpChoice::Auto => {
@@ -79,7 +78,7 @@ pub(super) fn attach(
 /// What the kernel's answer means.
 fn why(error: io::Error) -> io::Error {
     let text = match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) => "its driver has no native XDP; try --xdp generic",
+        Some(libc::EOPNOTSUPP) => "its driver has no native XDP",
         Some(libc::EBUSY | libc::EEXIST) => "another XDP program is there; see show programs",
         _ => return error,
     };
