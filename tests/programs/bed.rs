@@ -21,7 +21,7 @@ use lab::{
 use lb_agent::datapath::{
     Datapath as _,
     kernel::Kernel,
-    load::{self, LoadError, Options},
+    load::{self, LoadError, Options, XdpChoice},
     syscall::{self, LinkDescription},
 };
 use lb_agent::plan::op::Op;
@@ -64,7 +64,7 @@ impl Bed {
             cgroup_root: place.cgroup.clone(),
             allow_foreign: false,
             no_tcx: false,
-            xdp: lb_agent::datapath::load::XdpChoice::Off,
+            xdp: XdpChoice::default(),
             limits: Capacities::MAXIMUM,
         };
         // Before anything exists, so that a panic on the way removes what does.

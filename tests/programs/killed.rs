@@ -14,7 +14,7 @@ use lab::{driver::Driver, wire::Sock};
 use lb_agent::datapath::{
     Datapath as _,
     kernel::Kernel,
-    load::{Options, Outcome},
+    load::{Options, Outcome, XdpChoice},
 };
 use lb_common::maps::{Capacities, LAYOUT_VERSION};
 
@@ -35,7 +35,7 @@ fn child_that_replaces_until_it_is_killed() {
         cgroup_root: cgroup.into(),
         allow_foreign: false,
         no_tcx: false,
-        xdp: lb_agent::datapath::load::XdpChoice::Off,
+        xdp: XdpChoice::default(),
         limits: Capacities::MAXIMUM,
     };
     let build = options.bpf_root.join(format!("v{LAYOUT_VERSION}/build"));
