@@ -60,7 +60,10 @@ impl Follower {
         let unserved = serve(datapath, &now, before).err();
         match &unserved {
             Some(error) if self.unserved != unserved => {
-                tracing::error!(error, "clients outside are not served; trying again");
+                tracing::error!(
+                    error,
+                    "not every device serves clients outside as it should; trying again"
+                );
             }
             None if is_new || self.unserved.is_some() => tell(&now),
             Some(_) | None => {}
