@@ -169,8 +169,12 @@ pub(super) fn pinned(pins: &Pins) -> Result<Vec<PinnedProgram>, LoadError> {
                 // The pin of a filter, or of a qdisc.
                 Err(_) => syscall::describe_program(pin).map(|_| Attachment::marked(&path)),
             });
-        if let Some(found) = described.map_err(file("read", &path))? {
-            attached.entry(found.program).or_default().push(found);
+        match described {
+            Ok(Some(found)) => attached.entry(found.program).or_default().push(found),
+            Ok(None) => {}
+            // The agent has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(file("read", &path)(error)),
         }
     }
     // What is no program there is none of ours.
