@@ -22,6 +22,7 @@ const KEYS: [(&str, &[&str]); 6] = [
             "inside",
             "outside",
             "policy",
+            "algorithm",
             "affinity_secs",
             "source_ranges",
             "index",

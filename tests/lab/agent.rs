@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     http,
@@ -229,8 +229,12 @@ pub fn other_build(dir: &Path, number: u8) -> Result<PathBuf> {
     let is_object = |head: &[u8]| {
         head.starts_with(b"\x7fELF\x02\x01\x01") && head.get(18..) == Some(&EM_BPF[..])
     };
-    let object = bytes.windows(20).position(is_object).context("the agent has no eBPF object")?;
-    *bytes.get_mut(object + 15).context("an ELF header ends after its 16th byte")? = number;
+    let starts = bytes.windows(20).enumerate().filter(|(_, head)| is_object(head));
+    let objects: Vec<usize> = starts.map(|(at, _)| at).collect();
+    ensure!(!objects.is_empty(), "the agent has no eBPF object");
+    for object in objects {
+        *bytes.get_mut(object + 15).context("an ELF header ends after its 16th byte")? = number;
+    }
     let path = dir.join(format!("lb-agent-{number}"));
     fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;

@@ -10,7 +10,7 @@ use super::backends::BackendKey;
 use crate::{fnv::fnv1a, model::service::Choice};
 
 /// The length of a table for so many backends: the one that the Service asks for, if it is
-/// long enough to hold them, or the first that has [`PER_BACKEND`] slots for each. `None`: there
+/// long enough to hold them, or the first that has `PER_BACKEND` slots for each. `None`: there
 /// are too many for a table.
 pub fn length(backends: usize, asked: Option<u32>) -> Option<u32> {
     let holds = |length: &u32, each: usize| backends.saturating_mul(each) <= *length as usize;

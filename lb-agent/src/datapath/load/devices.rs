@@ -11,7 +11,12 @@ mod tcx;
 mod turns;
 mod xdp;
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use super::{
     error::{LoadError, file},
@@ -49,7 +54,7 @@ enum Failure {
     Pin(LoadError),
 }
 
-/// Makes the programs run at these devices and at no others. An attachment that is there is
+/// Makes the programs run at these devices and at no others, XDP at none that leads to a pod. An attachment that is there is
 /// updated in place; programs of others at a device stay as they are.
 ///
 /// # Errors
@@ -59,6 +64,7 @@ enum Failure {
 pub(super) fn follow(
     programs: &[Program],
     devices: &Devices,
+    pods: &BTreeSet<u32>,
     manner: Manner,
     pins: &Pins,
 ) -> Result<(), LoadError> {
@@ -84,8 +90,9 @@ pub(super) fn follow(
                 Err(Failure::Pin(error)) => return Err(error),
             }
         }
+        let choice = if pods.contains(index) { XdpChoice::Off } else { manner.xdp };
         for program in programs.iter().filter(|program| program.hook.place == Place::Xdp) {
-            match xdp::attach(program, *index, manner.xdp, pins) {
+            match xdp::attach(program, *index, choice, pins) {
                 Ok(()) | Err(Failure::Gone) => {}
                 Err(Failure::Kernel(source)) => {
                     first = first.and(Err(LoadError::Xdp { device: name.clone(), source }));

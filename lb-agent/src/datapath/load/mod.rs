@@ -189,12 +189,15 @@ impl Loader {
         Ok(())
     }
 
-    /// Makes a generation's programs run at these devices, and at no others.
+    /// Makes a generation's programs run at these devices, and at no others. XDP is for those
+    /// that lead outside, not for those that POD_DEVICES names.
     ///
     /// # Errors
     /// Why the first device could not be served; all others are.
     pub fn follow(&self, generation: &Generation, devices: &Devices) -> Result<(), LoadError> {
-        devices::follow(&generation.programs, devices, self.manner, &self.pins)
+        let pods = generation.maps.pod_devices.dump().unwrap_or_default();
+        let pods = pods.into_iter().map(|(device, _)| device).collect();
+        devices::follow(&generation.programs, devices, &pods, self.manner, &self.pins)
     }
 
     /// The hook of a generation that does not run for processes of the cgroup, if there is

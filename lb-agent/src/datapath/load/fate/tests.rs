@@ -79,6 +79,7 @@ fn a_table_that_does_not_fit_takes_all_that_names_its_indexes() {
         maps::BYPASS,
         maps::POD_DEVICES,
         maps::COUNTERS,
+        maps::EVENTS,
         maps::CONFIG,
     ];
     assert_eq!(origins(&fates, Origin::Kept), kept, "sockets name backends alone");
@@ -96,6 +97,7 @@ fn without_backends_nothing_stays_that_names_anything() {
         maps::BYPASS,
         maps::POD_DEVICES,
         maps::COUNTERS,
+        maps::EVENTS,
         maps::CONFIG,
     ];
     assert_eq!(origins(&fates, Origin::Kept), kept);
