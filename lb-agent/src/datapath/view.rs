@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -28,6 +29,9 @@ pub struct View {
     root: PathBuf,
     maps: Maps,
 }
+
+/// The half of a flow with a key, if it is there.
+pub type FindHalf<'a> = dyn Fn(&FlowKey) -> io::Result<Option<FlowEntry>> + 'a;
 
 /// Why nothing can be shown.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +84,18 @@ impl View {
         Ok(records)
     }
 
-    /// Both halves of every flow of a client outside.
-    pub fn flows(&self) -> Result<Vec<(FlowKey, FlowEntry)>, ViewError> {
+    /// Hands every half of a flow to a function, with what finds other halves. What comes and
+    /// goes meanwhile may be in it or not.
+    pub fn each_half(
+        &self,
+        mut take: impl FnMut(&FlowKey, &FlowEntry, &FindHalf<'_>) -> io::Result<()>,
+    ) -> Result<(), ViewError> {
+        let find = |key: &FlowKey| self.maps.flows.get(key);
+        let read = self.maps.flows.read_all(|keys, halves| {
+            keys.iter().zip(halves).try_for_each(|(key, half)| take(key, half, &find))
+        });
         let unreadable = |source| Error::Map { operation: "read", map: maps::FLOWS, source };
-        Ok(self.maps.flows.dump().map_err(unreadable)?)
+        Ok(read.map_err(unreadable)?)
     }
 
     /// The cookies of the network namespaces that are left alone.

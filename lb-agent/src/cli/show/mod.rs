@@ -31,6 +31,8 @@ pub(super) struct Args {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+    #[command(flatten)]
+    flows: flows::Select,
 }
 
 /// The things that can be printed.
@@ -65,13 +67,13 @@ pub fn text(tables: &Tables) -> String {
 
 /// Prints what was asked for.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Args { what, roots, output } = args;
+    let Args { what, roots, output, flows } = args;
     let view = View::open(&roots.bpf_root)?;
     match what {
         What::Services => services::print(&view, *output)?,
         What::Backends => backends::print(&view, *output)?,
         What::Sockets => sockets::print(&view, *output)?,
-        What::Flows => flows::print(&view, *output)?,
+        What::Flows => flows::print(&view, *output, flows)?,
         What::Affinity => affinity::print(&view, *output)?,
         What::Programs => programs::print(&view, *output)?,
         What::Counters => counters::print(&view, *output)?,
