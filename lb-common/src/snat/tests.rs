@@ -47,9 +47,40 @@ fn hashes_reach_every_port() {
     assert_eq!(ports.count(), 32_768 - 1024 + 65_536 - 61_000);
     let step = u32::MAX / ports.count();
     let reached: BTreeSet<_> = (0..=ports.count() * 2)
-        .map(|n| ports.candidate(CLIENT, n.wrapping_mul(step / 2), 1))
+        .map(|n| ports.candidate(Be16::from_host(33_000), n.wrapping_mul(step / 2), 0))
         .collect();
     assert!(reached.len() > ports.count() as usize * 9 / 10, "{}", reached.len());
+}
+
+/// How many of 1000 new flows find no port when so many of a hundred are in use, by others
+/// that were chosen in the same way.
+fn failures(ports: Ports, percent: u32) -> usize {
+    let mut used = std::vec![false; 1 << 16];
+    let mut hash = 0x1234_5678_u32;
+    let mut find = |used: &[bool]| {
+        hash = hash.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // A client's port of the node's own range: it is never the flow's.
+        let candidate = |attempt| ports.candidate(Be16::from_host(33_000), hash, attempt).unwrap();
+        (0..ATTEMPTS).map(|attempt| usize::from(candidate(attempt).to_host())).find(|it| !used[*it])
+    };
+    let mut count = 0;
+    while count < ports.count() * percent / 100 {
+        if let Some(port) = find(&used) {
+            used[port] = true;
+            count += 1;
+        }
+    }
+    (0..1000).filter(|_| find(&used).is_none()).count()
+}
+
+#[test]
+fn flows_find_ports_until_nearly_all_are_in_use() {
+    // 61 176 ports, where an operator gives the node's own sockets few; and the default's 36 280.
+    for ports in [Ports::outside(range(32_768, 36_104)), Ports::outside(range(0, 0))] {
+        let found = [50, 90, 99].map(|percent| failures(ports, percent));
+        assert_eq!(found[..2], [0, 0], "{found:?}");
+        assert!(found[2] < 150, "{found:?}");
+    }
 }
 
 #[test]
