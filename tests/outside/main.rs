@@ -11,6 +11,7 @@ mod clsact;
 mod devices;
 mod failover;
 mod firewall;
+mod flood;
 mod monitor;
 mod pods;
 mod policy;

@@ -17,6 +17,7 @@ mod errors;
 mod frame;
 #[cfg(test)]
 mod maglev;
+mod many;
 #[cfg(test)]
 mod node;
 #[cfg(test)]

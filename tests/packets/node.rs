@@ -26,7 +26,7 @@ use lb_common::{
     event::Event,
     flow::{FlowEntry, FlowKey},
     key::{FrontendKey4, FrontendKey6, FrontendValue},
-    maps::{self, node_port_index},
+    maps::{self, Capacities, node_port_index},
     protocol::Protocol,
     range::{Admission, RangeKey},
     service::{Algorithm, FrontendKind, Service, ServiceFlags, SetWord},
@@ -94,6 +94,11 @@ pub(crate) enum Serves {
 impl Node {
     /// A node with these ports, and none of its own addresses known to the programs.
     pub(crate) fn new(ports: &[Port]) -> Self {
+        Self::sized(ports, &SMALL)
+    }
+
+    /// The same with maps of other sizes.
+    pub(crate) fn sized(ports: &[Port], sizes: &Capacities) -> Self {
         let bed = Bed::new();
         bed.place.netns.enter().unwrap();
         for line in UPLINK {
@@ -102,7 +107,7 @@ impl Node {
         for switch in FORWARDING {
             fs::write(switch, "1").unwrap();
         }
-        let mut agent = bed.open_with(&SMALL).unwrap();
+        let mut agent = bed.open_with(sizes).unwrap();
         for port in ports {
             apply(&mut agent, &port.ops());
         }
@@ -204,6 +209,27 @@ impl Node {
     /// Every half of a flow.
     pub(crate) fn flows(&self) -> BTreeMap<FlowKey, FlowEntry> {
         self.flows.dump().unwrap().into_iter().collect()
+    }
+
+    /// Adds flows, by both halves of each.
+    pub(crate) fn fill_flows(
+        &mut self,
+        flows: impl IntoIterator<Item = [(FlowKey, FlowEntry); 2]>,
+    ) {
+        let (keys, halves): (Vec<_>, Vec<_>) = flows.into_iter().flatten().unzip();
+        for (keys, halves) in keys.chunks(4096).zip(halves.chunks(4096)) {
+            self.flows.put_all(keys, halves).map_err(|failed| failed.source).unwrap();
+        }
+    }
+
+    /// Where FLOWS is pinned.
+    pub(crate) fn flows_pin(&self) -> std::path::PathBuf {
+        self.bed.pin("next/maps").join(maps::FLOWS)
+    }
+
+    /// Bytes that FLOWS takes.
+    pub(crate) fn flow_bytes(&self) -> u64 {
+        crate::many::bytes_of(&MapData::from_pin(self.flows_pin()).unwrap())
     }
 
     /// Changes a half, or adds one.

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A table with many flows: what it takes, what a new flow costs, what looking after it costs.
+//!
+//! `SLUICE_FLOWS=1000000 cargo test -p lb-tests --test packets -- many --nocapture` measures.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::AsRawFd as _,
+    time::{Duration, Instant},
+};
+
+use lb_agent::{datapath::collector::Collector, flows::Census};
+use lb_common::{
+    be::Be16,
+    flow::{FlowEntry, FlowKey, Pass, Phase, Seen},
+    maps::Capacities,
+    protocol::Protocol,
+};
+
+use crate::{
+    bed::SMALL,
+    frame::{Frame, Segment},
+    node::{Hook, Node, now_ns},
+    rows,
+};
+
+/// New flows beside many that are open: each is served, and costs what one costs in an empty
+/// table. A look at all of them takes out none; when half are over, it takes out these and no
+/// others.
+#[test]
+fn many_flows_are_looked_after_and_new_ones_served() {
+    let count: u32 = env::var("SLUICE_FLOWS").map_or(100_000, |text| text.parse().unwrap());
+    let entries = (count * 2 + 20_000).next_power_of_two();
+    let mut node = Node::sized(&rows::ports(), &Capacities { flows: entries, ..SMALL });
+    let alone = new_flows(&node, 1);
+    let empty = node.flow_bytes();
+    let (half, began_ns) = (count / 2, now_ns());
+    node.fill_flows((0..count).map(|number| {
+        let seen = if number < half { [OPEN, OPEN] } else { [OPEN, OPEN.union(Seen::RST)] };
+        halves(number, seen, began_ns)
+    }));
+    let full = node.flow_bytes();
+    let among = new_flows(&node, 2);
+    assert_eq!(alone.len(), among.len());
+
+    let mut collector = Collector::open(&node.flows_pin()).unwrap();
+    let mut look = |now_ns| {
+        let mut census = Census::default();
+        let began = (Instant::now(), cpu());
+        let pass = Pass { now_ns, passing_secs: u32::MAX, ..Pass::default() };
+        collector.collect(&pass, |visits| census.take(visits)).unwrap();
+        (census, began.0.elapsed(), cpu().saturating_sub(began.1))
+    };
+    let (idle, idle_time, idle_cpu) = look(began_ns);
+    let there = u64::from(count) + NEW * 2;
+    assert_eq!((idle.removed, idle.halves), (0, there * 2));
+    let (busy, busy_time, busy_cpu) = look(began_ns + 11 * SECOND_NS);
+    // What shares a bucket with what was removed may wait for the next look.
+    let mut removed = busy.removed;
+    assert!(removed > u64::from(count - half) * 99 / 100, "{removed}");
+    let mut left = look(began_ns + 11 * SECOND_NS).0;
+    while left.removed > 0 {
+        removed += left.removed;
+        left = look(began_ns + 11 * SECOND_NS).0;
+    }
+    assert_eq!(removed, u64::from(count - half));
+    assert_eq!(left.halves, (there - removed) * 2);
+    let open = left.phases().find(|(phase, _)| *phase == Phase::Established);
+    assert_eq!(open, Some((Phase::Established, u64::from(half))));
+    println!("{count} flows: {empty} bytes of FLOWS empty, {full} with them");
+    println!(
+        "a new flow's packet, ns at p50 and p99: {:?}",
+        [&alone, &among].map(|times| percentiles(times))
+    );
+    println!(
+        "a look {idle_time:.1?} ({idle_cpu:.1?} of CPU), one that takes out half {busy_time:.1?} ({busy_cpu:.1?})"
+    );
+}
+
+/// Begins flows of clients of a network, to another node's backend; nanoseconds of each.
+fn new_flows(node: &Node, net: u8) -> Vec<f64> {
+    let begin = |number: u64| {
+        let [.., high, low] = number.to_be_bytes();
+        let from = SocketAddr::new(Ipv4Addr::new(203, net, high, low).into(), 62_000);
+        let packet = Frame::tcp(from, "192.0.2.100:81".parse().unwrap(), Segment::syn());
+        node.time(Hook::Ingress, &packet.bytes(), 1)
+    };
+    let mut times: Vec<_> = (0..NEW).map(begin).collect();
+    times.sort_unstable_by(f64::total_cmp);
+    times
+}
+
+fn percentiles(sorted: &[f64]) -> [f64; 2] {
+    [50, 99].map(|percent| sorted[(sorted.len() - 1) * percent / 100].round())
+}
+
+/// Both halves of a connection of a client's to another node, heard of at a time.
+fn halves(number: u32, seen: [Seen; 2], last_seen_ns: u64) -> [(FlowKey, FlowEntry); 2] {
+    let [_, a, b, c] = number.to_be_bytes();
+    let client = (Ipv4Addr::new(100, a, b, c).into(), Be16::from_host(40_000));
+    let at = |address: [u8; 4], port| (Ipv4Addr::from(address).into(), Be16::from_host(port));
+    let key = FlowKey::new(client, at([192, 0, 2, 100], 81), Protocol::TCP);
+    // As if each had gone to a backend of its own, so that none wants for a port.
+    let to = FlowKey::new(at([192, 0, 2, 1], 40_000), at([10, a | 128, b, c], 8080), Protocol::TCP);
+    let forward = FlowEntry { to, last_seen_ns, seen: seen[0].bits(), ..FlowEntry::default() };
+    let reply = FlowEntry { seen: seen[1].bits(), ..forward.other(&key) };
+    [(key, forward), (forward.other_key(), reply)]
+}
+
+/// Processor time of this thread.
+fn cpu() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    now.into()
+}
+
+/// What the kernel says that a map takes, in bytes (since Linux 6.4 by what is in it).
+pub(crate) fn bytes_of(map: &aya::maps::MapData) -> u64 {
+    let path = format!("/proc/self/fdinfo/{}", std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd());
+    let text = fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+const OPEN: Seen = Seen::ANY.union(Seen::SYN).union(Seen::DATA);
+const NEW: u64 = 2000;
+const SECOND_NS: u64 = 1_000_000_000;
