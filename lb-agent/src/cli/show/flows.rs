@@ -24,14 +24,14 @@ use crate::{
 pub(super) use self::select::Select;
 
 /// A flow.
-#[derive(Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Serialize)]
 struct FlowRow {
-    /// What was dialled.
-    frontend: String,
-    /// TCP or UDP.
-    protocol: String,
     /// Who dialled.
     client: String,
+    /// TCP or UDP.
+    protocol: String,
+    /// What was dialled.
+    frontend: String,
     /// Where it goes.
     backend: String,
     /// As whom the backend sees the client: itself, or this node.
@@ -82,7 +82,13 @@ pub(super) fn print(view: &View, format: Format, select: &Select) -> anyhow::Res
         }
         Ok(())
     })?;
-    rows.sort_unstable();
+    rows.sort_by(|one, other| {
+        (&one.frontend, &one.protocol, &one.client).cmp(&(
+            &other.frontend,
+            &other.protocol,
+            &other.client,
+        ))
+    });
     output::print(&rows, format)?;
     if more > 0 {
         eprintln!("and {more} more: narrow them down, or give --limit 0 for all");
@@ -145,9 +151,9 @@ impl Flow<'_> {
         let phase = self.phase();
         let last = forward.last_seen_ns.max(reply.map_or(0, |reply| reply.last_seen_ns));
         FlowRow {
-            frontend: text(key.destination, key.destination_port),
-            protocol: key.protocol.to_string(),
             client: text(key.source, key.source_port),
+            protocol: key.protocol.to_string(),
+            frontend: text(key.destination, key.destination_port),
             backend: text(forward.to.destination, forward.to.destination_port),
             source: text(forward.to.source, forward.to.source_port),
             local: forward.flags().contains(FlowFlags::LOCAL),
