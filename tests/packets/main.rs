@@ -17,6 +17,7 @@ mod errors;
 mod frame;
 #[cfg(test)]
 mod maglev;
+#[cfg(test)]
 mod many;
 #[cfg(test)]
 mod node;

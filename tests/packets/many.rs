@@ -22,7 +22,7 @@ use crate::{
     bed::SMALL,
     frame::{Frame, Segment},
     node::{Hook, Node, now_ns},
-    rows,
+    world,
 };
 
 /// New flows beside many that are open: each is served, and costs what one costs in an empty
@@ -32,7 +32,7 @@ use crate::{
 fn many_flows_are_looked_after_and_new_ones_served() {
     let count: u32 = env::var("SLUICE_FLOWS").map_or(100_000, |text| text.parse().unwrap());
     let entries = (count * 2 + 20_000).next_power_of_two();
-    let mut node = Node::sized(&rows::ports(), &Capacities { flows: entries, ..SMALL });
+    let mut node = Node::sized(&world::ports(), &Capacities { flows: entries, ..SMALL });
     let alone = new_flows(&node, 1);
     let empty = node.flow_bytes();
     let (half, began_ns) = (count / 2, now_ns());
