@@ -77,7 +77,7 @@ counters! {
     ReversePassed = "reverse_passed",
     /// A socket that had been translated was closed.
     Released = "released",
-    /// A packet that is neither IPv4 nor IPv6, or not for this node, was left alone.
+    /// A packet that is neither IPv4 nor IPv6, or not for this node, or of a VLAN with a device of its own, was left alone.
     PassNotIp = "pass_not_ip",
     /// A packet whose headers are cut short or contradict each other was left to the stack.
     PassMalformed = "pass_malformed",

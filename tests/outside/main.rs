@@ -19,5 +19,6 @@ mod ranges;
 mod reach;
 mod refusal;
 mod restart;
+mod tagged;
 mod volume;
 mod xdp;

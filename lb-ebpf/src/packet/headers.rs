@@ -62,11 +62,16 @@ impl Bytes {
         Be16::from_wire(unsafe { (*self.0).protocol } as u16)
     }
 
-    /// Whether the frame was for another host: the device is promiscuous, or a bridge's.
+    /// Whether the frame is not for this device: it was for another host (the device is
+    /// promiscuous, or a bridge's), or is of a VLAN, whose own device gets it next. A tag of
+    /// VLAN 0 only has a priority (IEEE 802.1Q 9.6).
     #[inline(always)]
     pub(super) fn is_for_others(self) -> bool {
         // SAFETY: as above.
-        unsafe { (*self.0).pkt_type == PACKET_OTHERHOST }
+        let kind = unsafe { (*self.0).pkt_type };
+        // SAFETY: as above.
+        let tag = unsafe { (*self.0).vlan_tci };
+        kind == PACKET_OTHERHOST || tag & VLAN_ID != 0
     }
 
     /// Bytes from the Ethernet header on.
@@ -358,6 +363,8 @@ fn mtu(query: &bpf_fib_lookup) -> u16 {
 }
 
 const PACKET_OTHERHOST: u32 = 3;
+/// The VLAN's number in a tag.
+const VLAN_ID: u32 = 0xfff;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// Answers of bpf_fib_lookup (enum BPF_FIB_LKUP_RET_*). Without a known neighbour the next hop
