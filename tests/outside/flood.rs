@@ -59,12 +59,12 @@ fn a_flood_of_half_open_flows_breaks_nothing_and_is_over_when_it_ends() {
     assert!(refused > f64::from(SYNS) / 10.0, "{refused} found no room");
     // Paced, so that what is lost shows; a machine whose processors are busy slows it.
     assert!(flooded > calm / 2, "{calm} {flooded}");
+    shows_who_opens_them(&bed);
     let report = bed.client.stop_hold(hold).unwrap();
     assert!(report.breaks.is_empty() && report.pods.values().sum::<u64>() == 16, "{report:?}");
     bed.ask("UDP", vip).unwrap();
     let log = bed.agent(1).log();
     assert!(log.contains("no room for more than 32768 flows"), "{log}");
-    shows_who_opens_them(&bed);
     wait::until(Duration::from_secs(30), "the issue to go", || {
         let issues = bed.agent(1).verb(&["show", "issues"]).unwrap().stdout;
         !issues.contains("flows of clients outside")
