@@ -237,7 +237,13 @@ impl FlowEntry {
     #[inline(always)]
     #[must_use]
     pub const fn tagged(self, key: &FlowKey) -> Self {
-        Self { tag: Self::tag(&key.words(), &self.to.words()), ..self }
+        Self { tag: self.tag_of(key), ..self }
+    }
+
+    /// Its tag, if `key` leads to it.
+    #[inline(always)]
+    pub const fn tag_of(&self, key: &FlowKey) -> u16 {
+        Self::tag(&key.words(), &self.to.words())
     }
 
     /// A cheap hash of both tuples, as words.

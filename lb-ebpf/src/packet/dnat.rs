@@ -162,7 +162,7 @@ fn open(packet: &Packet, config: Live<Config>) -> i32 {
         Claim::NoPort => return drop(Counter::DroppedNoPort),
         Claim::NoRoom => return drop(Counter::DroppedFlowsFull),
     }
-    let entry = entry.tagged(&packet.key);
+    entry.tag = entry.tag_of(&packet.key);
     if let Err(occupied) = maps::add_flow(&packet.key, &entry) {
         maps::remove_flow(&entry.other_key());
         return drop(match occupied {

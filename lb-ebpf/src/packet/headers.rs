@@ -291,7 +291,8 @@ impl Linear {
     /// Whether so many bytes are within.
     #[inline(always)]
     pub(super) const fn reaches(self, len: u32) -> bool {
-        self.start + len as usize <= self.end
+        // Not the sum: verifiers before 6.18 want to know more of what is added to a pointer.
+        self.end - self.start >= len as usize
     }
 
     /// A header at an offset, if it is within.
