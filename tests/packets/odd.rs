@@ -5,10 +5,10 @@
 use lb_common::{counter::Counter, protocol::Protocol};
 
 use crate::{
-    frame::{ETHERNET, Frame, Head, Said, Transport},
+    frame::{ETHERNET, Frame, Head, Transport},
     node::Hook,
     table::{NEXT, REDIRECT, Row, Step},
-    world::{NEW, World, step},
+    world::{NEW, World, refused, step},
 };
 
 impl World {
@@ -62,18 +62,7 @@ impl World {
     }
 
     fn long_refused(self) -> Row {
-        let first = self.long(82);
-        let (becomes, counted): (_, &[Counter]) = match first.transport {
-            Transport::Tcp(_) => {
-                (first.reset(), &[Counter::RefusedNoEndpoints, Counter::AnsweredReset])
-            }
-            _ => (
-                first.error(Said::PortUnreachable),
-                &[Counter::RefusedNoEndpoints, Counter::AnsweredUnreachable],
-            ),
-        };
-        let (hook, packet, action) = (Hook::Ingress, first.bytes(), REDIRECT);
-        let steps = vec![Step { hook, packet, action, becomes, counted }];
+        let steps = vec![refused(&self.long(82))];
         Row { name: self.name("long headers, nobody serves"), steps }
     }
 

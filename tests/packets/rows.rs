@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use lb_common::{be::Be16, config::PortRange, counter::Counter, flow::FlowKey, snat::Ports};
 
 use crate::{
-    frame::{Frame, Said, Transport},
+    frame::{Frame, Said},
     node::{Hook, Node},
     table::{DROP, NEXT, REDIRECT, Row, Step},
-    world::{NEW, WORLDS, World, ports, step},
+    world::{NEW, WORLDS, World, ports, refused, step},
 };
 
 impl World {
@@ -66,18 +66,7 @@ impl World {
 
     /// NOEP-01: told at once.
     fn refused(self) -> Row {
-        let first = self.first(self.client(), self.vip(82));
-        let (answer, counted): (_, &[Counter]) = match first.transport {
-            Transport::Tcp(_) => {
-                (first.reset(), &[Counter::RefusedNoEndpoints, Counter::AnsweredReset])
-            }
-            _ => (
-                first.error(Said::PortUnreachable),
-                &[Counter::RefusedNoEndpoints, Counter::AnsweredUnreachable],
-            ),
-        };
-        let (hook, packet, action) = (Hook::Ingress, first.bytes(), REDIRECT);
-        let steps = vec![Step { hook, packet, action, becomes: answer, counted }];
+        let steps = vec![refused(&self.first(self.client(), self.vip(82)))];
         Row { name: self.name("nobody serves"), steps }
     }
 

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use lb_common::{counter::Counter, protocol::Protocol};
 
 use crate::{
-    frame::{Frame, Segment},
+    frame::{Frame, Said, Segment, Transport},
     node::{Hook, Port, Serves, own},
-    table::Step,
+    table::{REDIRECT, Step},
 };
 
 /// One family and protocol.
@@ -113,6 +113,20 @@ pub(crate) fn step(
     counted: &'static [Counter],
 ) -> Step {
     Step { hook, packet: packet.bytes(), action, becomes: becomes.bytes(), counted }
+}
+
+/// A packet to a Service without endpoints: its sender is told.
+pub(crate) fn refused(packet: &Frame) -> Step {
+    let (becomes, counted): (_, &[Counter]) = match packet.transport {
+        Transport::Tcp(_) => {
+            (packet.reset(), &[Counter::RefusedNoEndpoints, Counter::AnsweredReset])
+        }
+        _ => (
+            packet.error(Said::PortUnreachable),
+            &[Counter::RefusedNoEndpoints, Counter::AnsweredUnreachable],
+        ),
+    };
+    Step { hook: Hook::Ingress, packet: packet.bytes(), action: REDIRECT, becomes, counted }
 }
 
 /// Every world's ports.
