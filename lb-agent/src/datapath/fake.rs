@@ -33,7 +33,7 @@ pub struct Fake {
     pub refused: Vec<Op>,
     /// Everything fails after so many executed ops: the agent was killed there.
     pub crash_after: Option<u64>,
-    /// What [`Datapath::set_uplinks`] said last.
+    /// What [`Datapath::set_devices`] said last.
     pub uplinks: (Devices, Own),
     /// What [`Datapath::set_pod_devices`] and [`Datapath::set_bypass`] said last.
     pub pods: (BTreeSet<u32>, BTreeSet<u64>),
@@ -185,8 +185,14 @@ impl Datapath for Fake {
         Ok(())
     }
 
-    fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError> {
-        self.uplinks = (devices.clone(), own);
+    fn set_devices(
+        &mut self,
+        uplinks: &Devices,
+        pods: &Devices,
+        own: Own,
+    ) -> Result<(), LoadError> {
+        let all = uplinks.iter().chain(pods);
+        self.uplinks = (all.map(|(index, name)| (*index, name.clone())).collect(), own);
         Ok(())
     }
 

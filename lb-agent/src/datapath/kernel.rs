@@ -178,11 +178,16 @@ impl Datapath for Kernel {
         Ok(())
     }
 
-    fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError> {
+    fn set_devices(
+        &mut self,
+        uplinks: &Devices,
+        pods: &Devices,
+        own: Own,
+    ) -> Result<(), LoadError> {
         let v4 = own.0.map_or_else(Addr::default, Addr::from);
         let v6 = own.1.map_or_else(Addr::default, Addr::from);
         self.generation.maps.config.set_own(v4, v6, local_ports());
-        self.loader.follow(&self.generation, devices)
+        self.loader.follow(&self.generation, uplinks, pods)
     }
 
     fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {

@@ -54,16 +54,17 @@ pub trait Datapath {
     /// themselves.
     fn apply(&mut self, ops: &[Op]) -> Result<(), Failed>;
 
-    /// Has packets of clients outside translated that come through these devices and no
-    /// others. `own`: the node's addresses, under which it sends on to other nodes what is for
+    /// Has packets translated that come through these devices and no others: those of clients
+    /// outside through `uplinks`, those of pods through `pods`. `own`: the node's addresses, under which it sends on to other nodes what is for
     /// pods there.
     ///
     /// # Errors
     /// Why the first device could not be served; all others are.
-    fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError>;
+    fn set_devices(&mut self, uplinks: &Devices, pods: &Devices, own: Own)
+    -> Result<(), LoadError>;
 
     /// Takes packets that come in by these devices for those of pods, inside of the cluster. To
-    /// be called before [`Datapath::set_uplinks`] has the programs run there.
+    /// be called before [`Datapath::set_devices`] has the programs run there.
     ///
     /// # Errors
     /// Some devices may be taken for that by now, and others not.

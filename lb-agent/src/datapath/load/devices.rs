@@ -11,12 +11,7 @@ mod tcx;
 mod turns;
 mod xdp;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use super::{
     error::{LoadError, file},
@@ -63,20 +58,23 @@ enum Failure {
 /// error.
 pub(super) fn follow(
     programs: &[Program],
-    devices: &Devices,
-    pods: &BTreeSet<u32>,
+    uplinks: &Devices,
+    pods: &Devices,
     manner: Manner,
     pins: &Pins,
 ) -> Result<(), LoadError> {
+    let is_served = |index| uplinks.contains_key(&index) || pods.contains_key(&index);
     for path in pins.links()? {
         // A qdisc goes last, with `tidy`.
         let attachment = place_of(&path).filter(|(name, _)| links::hook(name).is_some());
-        if attachment.is_some_and(|(_, index)| !devices.contains_key(&index)) {
+        if attachment.is_some_and(|(_, index)| !is_served(index)) {
             links::detach(&path)?;
         }
     }
     let mut first = Ok(());
-    for (index, name) in devices {
+    let uplinks = uplinks.iter().map(|uplink| (uplink, manner.xdp));
+    let pods = pods.iter().map(|pod| (pod, XdpChoice::Off));
+    for ((index, name), xdp) in uplinks.chain(pods) {
         for program in programs.iter().filter(|program| program.hook.place == Place::Device) {
             let attach = if manner.tcx { tcx::attach } else { clsact::attach };
             match attach(program, *index, pins) {
@@ -90,9 +88,8 @@ pub(super) fn follow(
                 Err(Failure::Pin(error)) => return Err(error),
             }
         }
-        let choice = if pods.contains(index) { XdpChoice::Off } else { manner.xdp };
         for program in programs.iter().filter(|program| program.hook.place == Place::Xdp) {
-            match xdp::attach(program, *index, choice, pins) {
+            match xdp::attach(program, *index, xdp, pins) {
                 Ok(()) | Err(Failure::Gone) => {}
                 Err(Failure::Kernel(source)) => {
                     first = first.and(Err(LoadError::Xdp { device: name.clone(), source }));

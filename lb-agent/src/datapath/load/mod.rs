@@ -189,15 +189,18 @@ impl Loader {
         Ok(())
     }
 
-    /// Makes a generation's programs run at these devices, and at no others. XDP is for those
-    /// that lead outside, not for those that POD_DEVICES names.
+    /// Makes a generation's programs run at these devices, and at no others: XDP at those that
+    /// lead outside only.
     ///
     /// # Errors
     /// Why the first device could not be served; all others are.
-    pub fn follow(&self, generation: &Generation, devices: &Devices) -> Result<(), LoadError> {
-        let pods = generation.maps.pod_devices.dump().unwrap_or_default();
-        let pods = pods.into_iter().map(|(device, _)| device).collect();
-        devices::follow(&generation.programs, devices, &pods, self.manner, &self.pins)
+    pub fn follow(
+        &self,
+        generation: &Generation,
+        uplinks: &Devices,
+        pods: &Devices,
+    ) -> Result<(), LoadError> {
+        devices::follow(&generation.programs, uplinks, pods, self.manner, &self.pins)
     }
 
     /// The hook of a generation that does not run for processes of the cgroup, if there is

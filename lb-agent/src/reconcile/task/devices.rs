@@ -98,9 +98,7 @@ fn serve<D: Datapath>(
     }
     let pods = places.devices.keys().copied().collect();
     datapath.set_pod_devices(&pods).map_err(|error| chain(&error))?;
-    let mut all = devices.clone();
-    all.extend(places.devices.iter().map(|(index, name)| (*index, name.clone())));
-    datapath.set_uplinks(&all, (*v4, *v6)).map_err(|error| chain(&error))?;
+    datapath.set_devices(devices, &places.devices, (*v4, *v6)).map_err(|error| chain(&error))?;
     datapath.set_bypass(&places.namespaces).map_err(|error| chain(&error))
 }
 

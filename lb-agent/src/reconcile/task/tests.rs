@@ -53,8 +53,13 @@ impl Datapath for Shared {
     fn apply(&mut self, ops: &[Op]) -> Result<(), Failed> {
         self.lock().apply(ops)
     }
-    fn set_uplinks(&mut self, devices: &Devices, own: Own) -> Result<(), LoadError> {
-        self.lock().set_uplinks(devices, own)
+    fn set_devices(
+        &mut self,
+        uplinks: &Devices,
+        pods: &Devices,
+        own: Own,
+    ) -> Result<(), LoadError> {
+        self.lock().set_devices(uplinks, pods, own)
     }
 
     fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
