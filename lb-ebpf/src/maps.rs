@@ -354,6 +354,13 @@ pub(crate) fn may_be_frontend(config: Live<Config>, address: Addr, port: Be16) -
         || config.load::<PortRange, { offset_of!(Config, node_ports) }>().contains(port.to_host())
 }
 
+/// Whether packets to an address and port can be for a frontend, or be replies of other nodes'
+/// backends.
+#[inline(always)]
+pub(crate) fn may_be_ours(config: Live<Config>, address: Addr, port: Be16, ipv6: bool) -> bool {
+    may_be_frontend(config, address, port) || address == own_address(config, ipv6)
+}
+
 /// Whether packets to an address can be for a frontend, or be replies of other nodes' backends,
 /// with some port.
 #[inline(always)]

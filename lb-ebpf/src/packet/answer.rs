@@ -7,6 +7,7 @@ use lb_common::{
     be::{Be16, Be32},
     checksum::Sum,
     counter::Counter,
+    event::EventKind,
     flow::TcpFlags,
     protocol::Protocol,
 };
@@ -42,7 +43,7 @@ pub(super) fn answer(packet: &Packet, outcome: i32) -> i32 {
     let is_tcp = packet.key.protocol == Protocol::TCP;
     if outcome == REFUSE && is_tcp {
         return if reset(packet) {
-            seen::refused(packet);
+            seen::ended(packet, EventKind::Refused);
             sent(packet, Counter::AnsweredReset)
         } else {
             drop(Counter::AnswerFailed)
@@ -61,10 +62,10 @@ pub(super) fn answer(packet: &Packet, outcome: i32) -> i32 {
     }
     if icmp(packet, error.header(packet.ipv6)) {
         if outcome == REFUSE {
-            seen::refused(packet);
+            seen::ended(packet, EventKind::Refused);
         } else {
             monitor::note(reason);
-            seen::answered(packet);
+            seen::ended(packet, EventKind::Answered);
         }
         sent(packet, reason)
     } else {

@@ -50,9 +50,7 @@ fn outcome(packet: &Packet) -> i32 {
     };
     let key = &packet.key;
     // Most packets are no Service's: two cache lines tell.
-    if !maps::may_be_frontend(config, key.destination, key.destination_port)
-        && key.destination != maps::own_address(config, packet.ipv6)
-    {
+    if !maps::may_be_ours(config, key.destination, key.destination_port, packet.ipv6) {
         return pass(Counter::PassNoFrontend);
     }
     let mut outcome = known(packet);

@@ -87,11 +87,7 @@ fn came<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
     if rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, packet.hops - 1).is_none() {
         return drop(Counter::DroppedRewrite);
     }
-    maps::count(if hit.flags.contains(FlowFlags::REPLY) {
-        Counter::FlowReply
-    } else {
-        Counter::FlowForward
-    });
+    maps::count(hit.reason());
     hop.send()
 }
 
@@ -133,11 +129,23 @@ pub(super) struct Hit {
     pub(super) flags: FlowFlags,
 }
 
+impl Hit {
+    /// What a packet counts that leaves with the tuple.
+    #[inline(always)]
+    pub(super) const fn reason(&self) -> Counter {
+        if self.flags.contains(FlowFlags::REPLY) {
+            Counter::FlowReply
+        } else {
+            Counter::FlowForward
+        }
+    }
+}
+
 /// Whether a packet's destination can be a frontend or the source of a flow.
 #[inline(always)]
 pub(super) fn may_be_ours<const V6: bool>(packet: &Plain<V6>, config: Live<Config>) -> bool {
     let (address, port) = packet.destination();
-    maps::may_be_frontend(config, address, port) || address == maps::own_address(config, V6)
+    maps::may_be_ours(config, address, port, V6)
 }
 
 /// Finds the half of a flow that a packet belongs to.

@@ -43,15 +43,19 @@ mod snat;
 pub(crate) mod xdp;
 
 use aya_ebpf::programs::TcContext;
-use lb_common::{counter::Counter, flow::FlowFlags};
+use lb_common::{counter::Counter, event::EventKind, flow::FlowFlags};
 
-use self::{flow::Flow, outcome::TO_STACK, parse::Packet};
+use self::{
+    flow::Flow,
+    outcome::TO_STACK,
+    parse::{NETWORK, Packet},
+};
 use crate::{maps, monitor};
 
 /// A packet that came in by an external device: the action.
 #[inline(always)]
 pub(crate) fn ingress(context: &TcContext) -> i32 {
-    match fast::ingress::<14>(context) {
+    match fast::ingress::<NETWORK>(context) {
         outcome::UNKNOWN => {}
         action => return action,
     }
@@ -66,7 +70,7 @@ pub(crate) fn ingress(context: &TcContext) -> i32 {
 /// backends are met here; what is sent to other nodes has its tuple already.
 #[inline(always)]
 pub(crate) fn egress(context: &TcContext) -> i32 {
-    match fast::egress::<14>(context) {
+    match fast::egress::<NETWORK>(context) {
         outcome::UNKNOWN => {}
         action => return action,
     }
@@ -105,7 +109,7 @@ fn reply(packet: &Packet) -> i32 {
 #[inline(always)]
 fn end(packet: &Packet, action: i32) -> i32 {
     if action == TC_ACT_SHOT {
-        seen::dropped(packet);
+        seen::ended(packet, EventKind::Dropped);
     }
     action
 }

@@ -29,27 +29,11 @@ pub(super) fn opened(packet: &Packet) {
     }
 }
 
-/// A packet was dropped.
+/// A packet ended here, for the reason that was noted: it was dropped, or its sender was told.
 #[inline(never)]
-pub(super) fn dropped(packet: &Packet) {
+pub(super) fn ended(packet: &Packet, kind: EventKind) {
     if monitor::wants_event() {
-        monitor::tell(&event(packet, EventKind::Dropped, monitor::noted()));
-    }
-}
-
-/// A packet's sender was told that nobody serves.
-#[inline(never)]
-pub(super) fn refused(packet: &Packet) {
-    if monitor::wants_event() {
-        monitor::tell(&event(packet, EventKind::Refused, monitor::noted()));
-    }
-}
-
-/// A packet's sender was told something else.
-#[inline(never)]
-pub(super) fn answered(packet: &Packet) {
-    if monitor::wants_event() {
-        monitor::tell(&event(packet, EventKind::Answered, monitor::noted()));
+        monitor::tell(&event(packet, kind, monitor::noted()));
     }
 }
 

@@ -70,9 +70,5 @@ fn rewrite<const V6: bool>(frame: Frame) -> Option<Counter> {
     let hops = packet.hops - 1;
     let _change = packet.write_checksum(linear, NETWORK, &hit.to, hops)?;
     packet.write(linear, NETWORK, &hit.to, hops)?;
-    Some(if hit.flags.contains(FlowFlags::REPLY) {
-        Counter::FlowReply
-    } else {
-        Counter::FlowForward
-    })
+    Some(hit.reason())
 }
