@@ -13,7 +13,7 @@ use lab::{
     node::Node,
     served::cluster_ips,
     wait,
-    wire::{AskSpec, Family, HoldSpec, Kind, LoadSpec, Task},
+    wire::{AskSpec, Family, HoldSpec, LoadSpec, Task},
 };
 
 /// A client outside and a pod, over TCP and UDP of both families, see no failed request and no
@@ -44,7 +44,7 @@ fn there_and_back(lab: &Lab, cluster: &Cluster, mode: ProxyMode) {
     let clients = [Client::outside(lab), Client::inside(lab)];
     clients.iter().for_each(Client::await_answers);
     let loads = clients.each_ref().map(Client::load);
-    let theirs = clients.each_ref().map(|client| client.hold(client.lasting()));
+    let theirs = clients.each_ref().map(|client| client.hold(client.asks()));
 
     // kube-proxy has the ports of health and metrics: the agent gets them when it ends.
     let mut agent = Agent::spawn(node, &AgentSpec::kubeconfig(&admin)).unwrap();
@@ -74,7 +74,7 @@ fn there_and_back(lab: &Lab, cluster: &Cluster, mode: ProxyMode) {
 fn back(node: &Node, admin: &Path, mode: ProxyMode, agent: &Agent, clients: &[Client; 2]) {
     let loads: Vec<_> = clients.iter().map(Client::load).collect();
     // What programs translate packet by packet ends with them, also in the middle of a request.
-    let holds = [Vec::new(), clients[1].hold(clients[1].lasting())];
+    let holds = [Vec::new(), clients[1].hold(clients[1].asks())];
     let proxy = KubeProxy::start(node, admin, mode, LIMIT).unwrap();
     // It is healthy before its first rules are there, and IPv4's come before IPv6's.
     let has = |rules: String| {
@@ -148,15 +148,6 @@ impl Client {
     fn load(&self) -> Vec<Task> {
         let paced = |ask| LoadSpec { workers: WORKERS, ..LoadSpec::paced(ask, 25, 120_000) };
         self.asks().into_iter().map(|ask| self.driver.load(paced(ask)).unwrap()).collect()
-    }
-
-    /// What has to outlast kube-proxy.
-    fn lasting(&self) -> Vec<AskSpec> {
-        let mut asks = self.asks();
-        // A pod's datagram socket that was connected to a ClusterIP before Sluice was there is
-        // disconnected, to connect again (CT-03).
-        asks.retain(|ask| self.is_outside || ask.socket.kind == Kind::Tcp);
-        asks
     }
 
     /// Connections and connected datagram sockets that live on.

@@ -287,5 +287,34 @@ fn soc_13_sockets_that_are_older_than_the_programs_are_told_to_connect_again() {
     assert_eq!(client.insist(), "pod-2-2");
 }
 
+/// CT-03, CT-07: a socket that is older than the Service stays connected while another proxy's
+/// translation leads it to an endpoint: until that endpoint leaves, or the kernel forgets the flow.
+#[test]
+fn ct_03_sockets_that_conntrack_leads_to_an_endpoint_are_left_alone() {
+    need_lab!();
+    let served = Served::start().unwrap();
+    let pods = served.lab.pods();
+    let node = served.node().unwrap();
+    let to = vip(Family::V4, 10);
+    let lead =
+        format!("add rule ip lead pre udp dport 80 dnat to {}", pods[2].at(Family::V4, 8080));
+    let nft = |line: &str| node.output("nft", [line]).unwrap();
+    nft("add table ip lead");
+    nft("add chain ip lead pre { type nat hook prerouting priority dstnat; }");
+    nft(&lead);
+    let mut moved = Client::connect(&pods[0], to);
+    assert_eq!(moved.insist(), "pod-2-1", "by conntrack");
+    let mut web = served.expose("web", 10, &pods[2..4]).unwrap();
+    let mut prompt = Client::connect(&pods[1], to);
+    prompt.insist();
+    thread::sleep(LIMIT);
+    assert!(moved.is_connected() && moved.insist() == "pod-2-1");
+    web.take_out(&pods[2]);
+    web.write().unwrap();
+    moved.await_abort();
+    assert_eq!(moved.insist(), "pod-2-2", "by the programs");
+    assert!(!moved.aborts.is_empty());
+}
+
 /// How long a client may stay where nobody is.
 const LIMIT: Duration = Duration::from_secs(2);

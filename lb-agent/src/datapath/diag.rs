@@ -29,6 +29,8 @@ pub struct Diag(Netlink);
 pub struct Connected {
     /// As in SOCKETS.
     pub cookie: u64,
+    /// Where its datagrams come from.
+    pub own: (Addr, Be16),
     /// Where its datagrams go: for a translated socket a backend.
     pub peer: (Addr, Be16),
     /// The cgroup in which it was made: the id of its directory. Linux 5.7.
@@ -95,10 +97,11 @@ impl From<InetResponse> for Connected {
         let InetResponse { header, nlas } = response;
         let [low, high] = bytemuck::cast::<[u8; 8], [u32; 2]>(header.socket_id.cookie);
         let id = header.socket_id;
+        let own = (id.source_address.into(), Be16::from_host(id.source_port));
         let peer = (id.destination_address.into(), Be16::from_host(id.destination_port));
         let cookie = u64::from(high) << 32 | u64::from(low);
         let cgroup = nlas.iter().find_map(cgroup_of);
-        Self { cookie, peer, cgroup, family: header.family, id }
+        Self { cookie, own, peer, cgroup, family: header.family, id }
     }
 }
 
@@ -112,8 +115,7 @@ pub fn probe() -> io::Result<()> {
     socket.connect(own)?;
     let peer = (Addr::from(own.ip()), Be16::from_host(own.port()));
     let mut diag = Diag::open()?;
-    let found =
-        diag.connected()?.into_iter().find(|it| it.peer == peer && it.id.source_port == own.port());
+    let found = diag.connected()?.into_iter().find(|it| it.peer == peer && it.own == peer);
     let none = || io::Error::other("sock_diag does not show a connected UDP socket");
     diag.destroy(&found.ok_or_else(none)?)?;
     match socket.take_error()? {

@@ -7,6 +7,7 @@
 pub mod arrays;
 pub mod cgroup;
 pub mod collector;
+pub mod conntrack;
 pub mod device;
 pub mod diag;
 pub mod events;

@@ -9,8 +9,8 @@
 //! no hook runs when it sends. It gets ECONNABORTED here, and connects again.
 //!
 //! Invariant: a socket is disconnected only if its cookie and its peer are those of a record
-//! that our programs wrote, or if its peer is a frontend, which no translated socket has. All
-//! of it runs on a thread of its own, and the reconcile loop never waits for it.
+//! that our programs wrote, or if its peer is a frontend, which no translated socket has, and no
+//! other proxy's translation leads its datagrams to an endpoint. All of it runs on a thread of its own, and the reconcile loop never waits for it.
 
 mod sweep;
 
@@ -46,6 +46,8 @@ pub struct Sweeper {
     tries: usize,
     /// Sockets that are to be disconnected and were not found yet.
     pending: sweep::Known,
+    /// Whether there were sockets for which another proxy's translation lasted.
+    has_led: bool,
 }
 
 impl Sweeper {
@@ -59,6 +61,7 @@ impl Sweeper {
             search: Search::default(),
             tries: 0,
             pending: sweep::Known::default(),
+            has_led: false,
         }
     }
 
@@ -85,6 +88,8 @@ impl Sweeper {
             if self.search.is_empty() {
                 continue;
             }
+            // No record of ours tells which endpoints those sockets use.
+            self.search.is_first |= self.has_led;
             let before = processor_time();
             self.sweep(Instant::now());
             // However many changes come: a fifth of a processor at most. By the clock on the
@@ -95,15 +100,22 @@ impl Sweeper {
 
     /// What came since the last time; `None` when nothing more will. Waits only so long for
     /// it if there is something to look for again.
-    fn wait(&self, updates: &Receiver<Vec<Update>>) -> Option<Vec<Vec<Update>>> {
-        let first = if self.search.is_empty() {
-            updates.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
+    fn wait(&mut self, updates: &Receiver<Vec<Update>>) -> Option<Vec<Vec<Update>>> {
+        let first = if !self.search.is_empty() {
             updates.recv_timeout(AGAIN)
+        } else if self.has_led {
+            updates.recv_timeout(STILL_LED)
+        } else {
+            updates.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         match first {
             Ok(first) => Some([first].into_iter().chain(updates.try_iter()).collect()),
-            Err(RecvTimeoutError::Timeout) => Some(Vec::new()),
+            Err(RecvTimeoutError::Timeout) => {
+                if self.search.is_empty() {
+                    (self.search.is_first, self.tries) = (true, 1);
+                }
+                Some(Vec::new())
+            }
             Err(RecvTimeoutError::Disconnected) => None,
         }
     }
@@ -128,6 +140,9 @@ impl Sweeper {
                     let (v4, v6, namespaces) = (found.v4, found.v6, found.namespaces);
                     tracing::info!(v4, v6, namespaces, "disconnected UDP sockets");
                 }
+                if found.namespaces > 0 {
+                    self.has_led = found.led > 0;
+                }
                 self.pending.is_empty() && !(self.search.is_first && self.tries == TRIES - 1)
             }
             Err(error) => {
@@ -151,5 +166,8 @@ fn processor_time() -> Duration {
 const TRIES: usize = 6;
 /// Between them.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Until those are looked at again for which another proxy's translation lasted: the kernel keeps
+/// a flow of datagrams for 30 s after the last one, or 120 s.
+const STILL_LED: Duration = Duration::from_secs(5);
 /// Between any two.
 const PAUSE: Duration = Duration::from_millis(100);

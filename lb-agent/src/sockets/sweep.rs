@@ -19,6 +19,7 @@ use lb_common::{
 use crate::{
     datapath::{
         self,
+        conntrack::Conntrack,
         diag::{Connected, Diag},
         kernel,
         load::{self, LoadError},
@@ -41,6 +42,8 @@ pub(super) struct Found {
     pub(super) v6: u64,
     /// Namespaces that were looked into.
     pub(super) namespaces: usize,
+    /// Sockets that another proxy's translation leads to endpoints, for as long as it lasts.
+    pub(super) led: usize,
 }
 
 /// Why a search failed.
@@ -96,8 +99,15 @@ pub(super) fn sweep(
         bypassed: keys(maps.bypass.dump()?),
         cgroups: tree.cgroups,
     };
+    let mut conntrack = Conntrack::open().ok();
     for namespace in &namespaces {
-        match wanted.disconnect_in(namespace) {
+        let mut is_led = |socket: &Connected| {
+            let backend = conntrack.as_mut().and_then(|it| it.translated(socket.own, socket.peer));
+            let is_led = backend.is_some_and(|backend| !ledger.is_stale(&socket.peer, &backend));
+            found.led += usize::from(is_led);
+            is_led
+        };
+        match wanted.disconnect_in(namespace, &mut is_led) {
             Ok(sockets) => disconnected.extend(sockets),
             Err(error) => tracing::debug!(%error, ?namespace, "cannot look into a namespace"),
         }
@@ -113,13 +123,20 @@ pub(super) fn sweep(
 }
 
 impl Wanted<'_> {
-    /// Disconnects what must be in one namespace.
-    fn disconnect_in(&self, namespace: &Netns) -> io::Result<Vec<Connected>> {
+    /// Disconnects what must be in one namespace. `is_led` tells sockets that reach an endpoint
+    /// although no program has translated them.
+    fn disconnect_in(
+        &self,
+        namespace: &Netns,
+        is_led: &mut impl FnMut(&Connected) -> bool,
+    ) -> io::Result<Vec<Connected>> {
         let open = || Ok((syscall::netns_cookie()?, Diag::open()?));
         let (cookie, mut diag) = namespace.run(open)?;
         let is_bypassed = self.bypassed.contains(&cookie);
         let mut sockets = diag.connected()?;
-        sockets.retain(|socket| self.is_wanted(socket, is_bypassed));
+        sockets.retain(|socket| {
+            self.is_ours(socket) || self.is_older(socket, is_bypassed) && !is_led(socket)
+        });
         let mut disconnected = Vec::with_capacity(sockets.len());
         for socket in sockets {
             if diag.destroy(&socket)? {
@@ -129,18 +146,19 @@ impl Wanted<'_> {
         Ok(disconnected)
     }
 
-    /// One of ours that is still connected to what its record names; or one that dialled a
-    /// frontend and was let through, because frontend or programs were not there yet.
-    fn is_wanted(&self, socket: &Connected, is_bypassed: bool) -> bool {
+    /// One of ours that is still connected to what its record names.
+    fn is_ours(&self, socket: &Connected) -> bool {
+        self.pending.get(&socket.cookie) == Some(&socket.peer)
+    }
+
+    /// One that dialled a frontend and was let through, because frontend or programs were not
+    /// there yet.
+    fn is_older(&self, socket: &Connected, is_bypassed: bool) -> bool {
         let Connected { cookie, peer, cgroup, .. } = socket;
-        match self.pending.get(cookie) {
-            Some(backend) => backend == peer,
-            None => {
-                !is_bypassed
-                    && cgroup.is_some_and(|cgroup| self.cgroups.contains(&cgroup))
-                    && self.ledger.is_untranslated(peer, &self.node_addresses)
-            }
-        }
+        !self.pending.contains_key(cookie)
+            && !is_bypassed
+            && cgroup.is_some_and(|cgroup| self.cgroups.contains(&cgroup))
+            && self.ledger.is_untranslated(peer, &self.node_addresses)
     }
 }
 
