@@ -12,8 +12,8 @@
 //! | `node-1-third` | one that a node has only after a change said so |
 //! | `localhost` | 127.0.0.1 or ::1, with the node port |
 //!
-//! `:PORT` behind a name replaces the port, and `CASE/` before it is another case's. A
-//! literal `ADDRESS:PORT` is what it is.
+//! `:PORT` behind a name replaces the port, `:health` is the health check's, and `CASE/` before
+//! it is another case's. A literal `ADDRESS:PORT` is what it is.
 
 use std::{
     collections::BTreeMap,
@@ -82,6 +82,12 @@ impl Book {
         Ok(30_000 + u16::from(*number) * 10)
     }
 
+    /// The health check's port of a case: a number that the API server chose might be another
+    /// case's node port.
+    pub(crate) fn health_port(&self, case: &str) -> Result<u16> {
+        Ok(self.node_port(case)? + 1)
+    }
+
     /// Where a scenario dials; none where that is an address of the other family.
     ///
     /// # Errors
@@ -104,6 +110,7 @@ impl Book {
         let name = if name == "own-node" { own_node } else { name };
         let by_node = name.starts_with("node-") || name == "localhost";
         let port = match port {
+            Some("health") => self.health_port(case)?,
             Some(port) => port.parse().with_context(|| format!("{dial}: {port} is no port"))?,
             None if by_node => self.node_port(case)?,
             None => SERVICE_PORT,
@@ -167,6 +174,7 @@ mod tests {
         assert_eq!(target("one/vip-2", Family::V4).unwrap(), "203.0.113.10:80");
         assert_eq!(target("own-node", Family::V4).unwrap(), "192.168.50.12:30110");
         assert_eq!(target("node-1-second", Family::V4).unwrap(), "192.168.50.111:30110");
+        assert_eq!(target("node-2:health", Family::V4).unwrap(), "192.168.50.12:30111");
         assert_eq!(target("192.0.2.1:7", Family::V4).unwrap(), "192.0.2.1:7");
         assert_eq!(target("192.0.2.1:7", Family::V6), None);
         assert!(book.target("two", "nowhere", "node-1", Family::V4).is_err());

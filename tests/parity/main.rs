@@ -14,6 +14,7 @@
 mod address;
 mod bed;
 mod column;
+mod health;
 mod kept;
 mod measure;
 mod objects;

@@ -16,6 +16,7 @@ use crate::{
     address::Book,
     bed::{Bed, Client},
     column::Column,
+    health,
     outcome::{Among, Outcome},
     scenario::{Scenario, Standing},
     topic::{Net, Socket},
@@ -187,6 +188,13 @@ fn survey<'a>(
 ) -> Result<Vec<(&'a Flow, Outcome)>> {
     let client = bed.client(name)?;
     let mut outcomes = Vec::new();
+    let (checks, flows): (Vec<_>, Vec<_>) =
+        flows.iter().copied().partition(|flow| flow.socket == Socket::Http);
+    for flow in checks {
+        for to in &flow.targets {
+            outcomes.push((flow, health::ask(client, *to)?));
+        }
+    }
     for flows in flows.chunks(FLOWS_AT_ONCE) {
         let specs = flows.iter().filter_map(|flow| {
             let scenario = scenarios.get(flow.scenario)?;
@@ -210,7 +218,7 @@ fn ask(socket: Socket, to: SocketAddr) -> AskSpec {
         IpAddr::V6(_) => to,
     };
     let mut ask = match socket {
-        Socket::Tcp => AskSpec::tcp(to),
+        Socket::Tcp | Socket::Http => AskSpec::tcp(to),
         Socket::Udp => AskSpec::udp(to),
         Socket::SendTo => AskSpec::udp_unconnected(to),
         Socket::TcpMapped => AskSpec::tcp(mapped()),

@@ -154,9 +154,7 @@ impl Objects {
         spec.insert("ports".to_owned(), json!(ports));
         let local = own.get("externalTrafficPolicy").is_some_and(|policy| policy == "Local");
         if kind == "LoadBalancer" && local {
-            // A number that the API server chose might be another case's node port.
-            let number = book.node_port(case)? + 1;
-            spec.insert("healthCheckNodePort".to_owned(), json!(number));
+            spec.insert("healthCheckNodePort".to_owned(), json!(book.health_port(case)?));
         }
         spec.extend(own);
         Ok(spec)

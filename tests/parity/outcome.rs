@@ -4,6 +4,7 @@
 //! ```text
 //! refused | not permitted | silent | timed out | reset | unreachable
 //! PODS sees WHOM | one of PODS sees WHOM | some of PODS sees WHOM
+//! status CODE weight ENDPOINTS
 //! ```
 //!
 //! `WHOM` is what the servers took the client for: `own` (the client's address; of a host
@@ -42,6 +43,13 @@ pub(crate) enum Outcome {
         sees: BTreeSet<String>,
         /// How many of `pods` answer.
         among: Among,
+    },
+    /// What a health check says of its node.
+    Health {
+        /// The status code.
+        status: u16,
+        /// How many endpoints the node has, by the header for balancers.
+        weight: u32,
     },
     /// Something that no scenario expects.
     Odd(String),
@@ -111,6 +119,13 @@ impl FromStr for Outcome {
             "timed out" => Self::TimedOut,
             "reset" => Self::Reset,
             "unreachable" => Self::Unreachable,
+            health if health.starts_with("status ") => {
+                let words: Vec<_> = health.split(' ').collect();
+                let ["status", status, "weight", weight] = words.as_slice() else {
+                    bail!("{text:?} is no outcome: see tests/parity/outcome.rs");
+                };
+                Self::Health { status: status.parse()?, weight: weight.parse()? }
+            }
             served => {
                 let words = [("one of ", Among::One), ("some of ", Among::Some)];
                 let (rest, among) = words
@@ -161,6 +176,7 @@ impl Display for Outcome {
                 };
                 write!(f, "{word}{} sees {}", join(pods, " "), join(sees, "+"))
             }
+            Self::Health { status, weight } => write!(f, "status {status} weight {weight}"),
             Self::Odd(what) => f.write_str(what),
         }
     }
@@ -178,10 +194,11 @@ mod tests {
             "a1 a2 sees own",
             "one of a1 b1 sees node+own",
             "some of a1 b1 sees own",
+            "status 503 weight 0",
         ] {
             assert_eq!(text.parse::<Outcome>().unwrap().to_string(), text);
         }
-        for text in ["served", " sees own", "a1 sees me"] {
+        for text in ["served", " sees own", "a1 sees me", "status 503"] {
             text.parse::<Outcome>().unwrap_err();
         }
     }

@@ -132,6 +132,7 @@ fn limits(scenario: &Scenario) -> String {
             Socket::SendTo => "UDP, sendto",
             Socket::TcpMapped => "TCP by `::ffff:`",
             Socket::UdpMapped => "UDP by `::ffff:`",
+            Socket::Http => "HTTP",
         }));
     }
     only.join(" ")
@@ -194,10 +195,10 @@ Every line is dialled with TCP and with connected UDP, in IPv4 and in IPv6, unle
 **Clients**: `pod-N`, a pod of node N; `host-N`, a process of node N; `outside`, a machine beside the nodes. node-1 is in zone-a and node-2 in zone-b. \
 node-3 has no zone, and its kube-proxy no cluster CIDR; node-4's kube-proxy has `--masquerade-all`, and its Sluice `--guard-cluster-ips=false`; node-5 serves no external addresses (`--external-ips=false`, gate `AllowServiceExternalIPs`) and has `--nodeport-addresses` with its second address and a third, which it has at times, and no node ports on localhost. \
 **Endpoints**: `aN` and `bN`, pods of node N; `host-N`, node N itself. `world` answers for all service addresses where packets go that nobody has translated; `listener` is a process of node-1 that listens on the node port itself. \
-**Dialled**: the Service's ClusterIP, port 80, with its load balancer's addresses `vip-1` and `vip-2` and its external addresses `ext-1` and `ext-2` (the outsider's packets reach those by node-1 and node-2), and node addresses with its node port.
+**Dialled**: the Service's ClusterIP, port 80, with its load balancer's addresses `vip-1` and `vip-2` and its external addresses `ext-1` and `ext-2` (the outsider's packets reach those by node-1 and node-2), and node addresses with its node port, or with its `health` check's.
 
 **Outcomes**: `refused`; `silent`, no answer of any kind (a host process whose own node drops its datagram is told EPERM); `timed out`, the same error without the wait; `reset`; or the pods that answer, and whom they see: \
-`own`, the client's own address (a host process's is any of its node), or `node`, an address of a node. `not permitted` is EPERM. `one of` pods: the same one every time; `some of` pods: not always the same one. A line that `goes on through all changes` made a connection that answers to the end of its case. ≠ marks a difference, and leads to its reason.
+`own`, the client's own address (a host process's is any of its node), or `node`, an address of a node. `not permitted` is EPERM. `status` and `weight` are a health check's: its status code, and how many endpoints it says that its node has. `one of` pods: the same one every time; `some of` pods: not always the same one. A line that `goes on through all changes` made a connection that answers to the end of its case. ≠ marks a difference, and leads to its reason.
 
 SCTP is not dialled: the kernel of the machine that writes this page has none (`CONFIG_IP_SCTP`), and at a socket Sluice does not balance it ([SOC-12](deviations.md)).
 ";

@@ -198,6 +198,9 @@ pub(crate) enum Socket {
     /// UDP, connected, likewise.
     #[serde(rename = "UDP-mapped")]
     UdpMapped,
+    /// TCP, and a `GET /` over it, to a port that answers with its node's health.
+    #[serde(rename = "HTTP")]
+    Http,
 }
 
 /// A change, and what holds after it.
