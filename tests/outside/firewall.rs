@@ -3,13 +3,13 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
 };
 
 use etherparse::TcpHeader;
 use lab::{
-    need_lab,
+    http, need_lab,
     node::Node,
     place::Place,
     sniff::{Said, Sniffer},
@@ -22,7 +22,8 @@ use crate::bed::{Bed, PROTOCOLS, Way};
 
 /// Input and forward drop what no rule lets in, and what conntrack calls invalid. The firewall
 /// sees a client and a pod of the node, in both directions, and never the frontend; what goes
-/// on to another node it does not see at all.
+/// on to another node it does not see at all. HCN-09: nor is a health check let in that no rule
+/// of the operator's lets in.
 #[test]
 fn a_stateful_firewall_sees_clients_and_pods_of_its_node() {
     need_lab!();
@@ -60,6 +61,34 @@ fn a_stateful_firewall_sees_clients_and_pods_of_its_node() {
         assert!(report.breaks.is_empty(), "{report:?}");
     }
     assert_eq!(dropped(node, "invalid"), 0);
+    health_checks_are_the_firewalls(&bed, node);
+}
+
+/// HCN-09: the agent opens the port and leaves the firewall as it is, and a rule for the port is
+/// the operator's.
+fn health_checks_are_the_firewalls(bed: &Bed, node: &Node) {
+    let rules = || node.output("nft", ["-s", "list", "ruleset"]).unwrap();
+    let before = rules();
+    bed.expose(&bed.pods()[..1], |spec| {
+        spec.external_traffic_policy = Some("Local".to_owned());
+        spec.health_check_node_port = Some(HEALTH.into());
+    });
+    let health = |family| node.at(family, HEALTH);
+    let own = |family| node.run(|| http::get(health(family), "/")).unwrap();
+    let outside = |family| {
+        let knock = || TcpStream::connect_timeout(&health(family), Duration::from_millis(300));
+        bed.served.lab.client().run(knock).unwrap()
+    };
+    for family in Family::BOTH {
+        wait::for_value(Duration::from_secs(5), "a health check", || own(family)).unwrap();
+        let error = outside(family).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+    assert_eq!(rules(), before, "nothing is added to the firewall, nor taken away");
+    nft(node, &format!("insert rule inet guard input tcp dport {HEALTH} accept"));
+    for family in Family::BOTH {
+        let _open = outside(family).unwrap();
+    }
 }
 
 /// MSQ-07: a packet of a server that is far out of its connection's window, which conntrack
@@ -163,5 +192,7 @@ const WATCH: &str = "
     add chain inet guard forward { type filter hook forward priority filter; }
     add rule inet guard forward ct state invalid counter name invalid
 ";
+/// A health check's port.
+const HEALTH: u16 = 30_081;
 /// The sequence number of a segment that fits no window.
 const STRAY: u32 = 0x5eed_0bad;

@@ -20,5 +20,6 @@ mod reach;
 mod refusal;
 mod restart;
 mod tagged;
+mod uplinks;
 mod volume;
 mod xdp;

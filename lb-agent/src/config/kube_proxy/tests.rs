@@ -204,6 +204,26 @@ fn mod_03_and_04_the_mode_decides_where_node_ports_answer_by_default() {
     assert_eq!(of("mode: nftables\nnodePortAddresses: [192.0.2.0/24]\n"), (ranges, false));
 }
 
+/// MSQ-01, MSQ-02: how kube-proxy tells local traffic is read, and an operator is told that it
+/// decides nothing.
+#[test]
+fn msq_01_and_02_who_is_local_is_asked_of_no_setting() {
+    for text in [
+        "detectLocalMode: ClusterCIDR\nclusterCIDR: 10.244.0.0/16,fd00:10:244::/48\n",
+        "detectLocalMode: NodeCIDR\n",
+        "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0}\n",
+        "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: veth}\n",
+        "clusterCIDR: 10.244.0.0/16\n",
+    ] {
+        let settings = settings(text);
+        settings.refuse_differences().unwrap();
+        let remarks = settings.remarks();
+        let void = remarks.iter().filter(|remark| remark.fate == Fate::Void);
+        assert_eq!(void.count(), text.lines().count(), "{text}");
+    }
+    assert!(told("detectLocalMode: Guess\n").contains("detectLocalMode"));
+}
+
 #[test]
 fn xip_04_the_gate_switches_external_ips_off() {
     for (text, served, fate) in [
