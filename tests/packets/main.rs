@@ -20,6 +20,8 @@ mod maglev;
 #[cfg(test)]
 mod many;
 #[cfg(test)]
+mod mtu;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod odd;

@@ -59,6 +59,7 @@ impl World {
             self.one_identification_twice(),
             self.pieces_of_two_packets(),
             self.a_tiny_piece(),
+            self.pieces_that_overlap(),
         ];
         if self.protocol == Protocol::TCP {
             rows.push(self.an_overlap());
@@ -210,6 +211,24 @@ impl World {
         Row { name: self.name("a piece that overlaps the header"), steps }
     }
 
+    /// RFC 5722, RFC 1858: whoever puts the packet together decides what becomes of it. Here each
+    /// piece goes where the first one went, and none is taken for a packet of its own: one that
+    /// covers the end of the first, one that is there twice, one beyond the longest packet.
+    fn pieces_that_overlap(self) -> Row {
+        let first = Self::large(self.first(self.client(), self.vip(81)));
+        let to_pod = first.between(self.source(self.client().port()), self.there()).routed();
+        let mut steps = steps(Hook::Ingress, &first, REDIRECT, &to_pod, FORWARD, 7);
+        let [before, after] =
+            [&first, &to_pod].map(|frame| pieces(&frame.bytes(), 7, 48).remove(1));
+        let beyond = |piece: &[u8]| if self.ipv6 { far6(piece) } else { far4(piece) };
+        let far = [beyond(&before), beyond(&after)];
+        for [packet, becomes] in [[before.clone(), after.clone()], [before, after], far] {
+            let (hook, counted) = (Hook::Ingress, &[Counter::FlowForward]);
+            steps.push(Step { hook, packet, action: REDIRECT, becomes, counted });
+        }
+        Row { name: self.name("pieces that overlap each other"), steps }
+    }
+
     /// RFC 6946: a fragment header on a whole packet.
     fn an_atomic_piece(self) -> Row {
         let first = self.first(self.client(), self.vip(80));
@@ -226,6 +245,20 @@ impl World {
         let steps = pieces.map(|piece| untouched(piece, &[Counter::PassFragment])).collect();
         Row { name: self.name("pieces"), steps }
     }
+}
+
+/// A later piece as one that begins at the last offset that there is.
+fn far4(piece: &[u8]) -> Vec<u8> {
+    let (mut header, _) = Ipv4Header::from_slice(&piece[ETHERNET..]).unwrap();
+    header.fragment_offset = IpFragOffset::try_new(LAST).unwrap();
+    header.header_checksum = header.calc_header_checksum();
+    [&piece[..ETHERNET], &header.to_bytes(), &piece[ETHERNET + 20..]].concat()
+}
+
+fn far6(piece: &[u8]) -> Vec<u8> {
+    let mut piece = piece.to_vec();
+    piece[ETHERNET + 42..ETHERNET + 44].copy_from_slice(&(LAST << 3 | 1).to_be_bytes());
+    piece
 }
 
 /// What the first piece counts, and what the others do.
@@ -254,3 +287,6 @@ fn untouched(packet: Vec<u8>, counted: &'static [Counter]) -> Step {
 const FORWARD: Counts = [&NEW, &[Counter::FlowForward]];
 const REPLY: Counts = [&[Counter::FlowReply], &[Counter::FlowReply]];
 const NOBODY: Counts = [&[Counter::PassNoFrontend], &[Counter::PassNoFlow]];
+
+/// The largest offset, in units of eight bytes.
+const LAST: u16 = 0x1fff;

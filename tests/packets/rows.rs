@@ -26,6 +26,7 @@ impl World {
             self.no_frontend(),
             self.no_more_hops(),
             self.two_frontends_of_one_backend(),
+            self.two_frontends_of_one_remote_backend(),
             self.forged_reply(),
         ]
     }
@@ -125,11 +126,7 @@ impl World {
     fn two_frontends_of_one_backend(self) -> Row {
         let first = self.first(self.client(), self.vip(80));
         let second = self.first(self.client(), self.vip(86));
-        let client = (self.client().ip().into(), Be16::from_host(self.client().port()));
-        let dialled = (self.vip(86).ip().into(), Be16::from_host(86));
-        let hash = FlowKey::new(client, dialled, self.protocol).hash();
-        let port = Ports::outside(PortRange::default()).candidate(client.1, hash, 1).unwrap();
-        let other = SocketAddr::new(self.client().ip(), port.to_host());
+        let other = SocketAddr::new(self.client().ip(), self.second_port(86));
         let reply = self.reply(self.here(), other);
         let to_client = reply.between(self.vip(86), self.client());
         let (one, two) =
@@ -143,6 +140,42 @@ impl World {
                 step(Hook::Ingress, &second, NEXT, &two, &[Counter::FlowForward]),
             ],
         }
+    }
+
+    /// The same of another node's: neither flow gets the other's replies.
+    fn two_frontends_of_one_remote_backend(self) -> Row {
+        let (vip, other_vip) = (self.vip(81), self.vip(87));
+        let first = self.first(self.client(), vip);
+        let second = self.first(self.client(), other_vip);
+        let sources = [self.client().port(), self.second_port(87)].map(|port| self.source(port));
+        let [one, two] = sources;
+        let reply = |source, vip| {
+            let reply = self.reply(self.there(), source);
+            let to_client = reply.between(vip, self.client()).routed();
+            step(Hook::Ingress, &reply, REDIRECT, &to_client, &[Counter::FlowReply])
+        };
+        let (to_one, to_two) =
+            (first.between(one, self.there()).routed(), second.between(two, self.there()).routed());
+        Row {
+            name: self.name("two frontends of one backend of another node"),
+            steps: vec![
+                step(Hook::Ingress, &first, REDIRECT, &to_one, &NEW),
+                step(Hook::Ingress, &second, REDIRECT, &to_two, &NEW),
+                reply(two, other_vip),
+                reply(one, vip),
+                step(Hook::Ingress, &second, REDIRECT, &to_two, &[Counter::FlowForward]),
+                step(Hook::Ingress, &first, REDIRECT, &to_one, &[Counter::FlowForward]),
+            ],
+        }
+    }
+
+    /// The source port of a flow of the client's to this port of the VIP, if its own is taken.
+    fn second_port(self, port: u16) -> u16 {
+        let client = (self.client().ip().into(), Be16::from_host(self.client().port()));
+        let dialled = (self.vip(port).ip().into(), Be16::from_host(port));
+        let hash = FlowKey::new(client, dialled, self.protocol).hash();
+        let port = Ports::outside(PortRange::default()).candidate(client.1, hash, 1);
+        port.unwrap().to_host()
     }
 
     /// Who writes from outside in a local backend's name is not answered for.

@@ -146,7 +146,7 @@ fn a_half_is_refreshed_and_a_lost_one_left_to_the_classifier() {
 }
 
 /// A client and the frontend that it dials.
-struct Dialled {
+pub(crate) struct Dialled {
     from: SocketAddr,
     to: SocketAddr,
     backend: SocketAddr,
@@ -155,7 +155,7 @@ struct Dialled {
 
 impl Dialled {
     /// Opens the flow, so that the next packets of it change nothing: such a one, and a reply.
-    fn known_to(&self, node: &Node) -> (Frame, Frame) {
+    pub(crate) fn known_to(&self, node: &Node) -> (Frame, Frame) {
         let [first, answer, next] = self.transport;
         let request = Frame::udp(self.from, self.to);
         let source = SocketAddr::new(own(self.from.is_ipv6()).ip(), self.from.port());
@@ -170,7 +170,7 @@ impl Dialled {
     }
 }
 
-fn flows() -> [Dialled; 4] {
+pub(crate) fn flows() -> [Dialled; 4] {
     let tcp = [Segment::syn(), Segment::syn_ack(), Segment::data()].map(Transport::Tcp);
     let dialled = |ipv6, transport| {
         let pick = |v4: &str, v6: &str| at(if ipv6 { v6 } else { v4 });
@@ -186,13 +186,13 @@ fn flows() -> [Dialled; 4] {
 }
 
 /// Hands a frame over until it is not the stack's turn to see one of those that ask for the way.
-fn sent(node: &Node, bytes: &[u8]) -> Ran {
+pub(crate) fn sent(node: &Node, bytes: &[u8]) -> Ran {
     let ran = node.run(Hook::Xdp, bytes);
     if ran.action == PASS { node.run(Hook::Xdp, bytes) } else { ran }
 }
 
 /// The frame as it comes in by the uplink.
-fn came(frame: &Frame) -> Frame {
+pub(crate) fn came(frame: &Frame) -> Frame {
     assert_eq!(frame.stations, [PEER, NODE]);
     Frame { stations: [GATEWAY, UPLINK], ..frame.clone() }
 }
@@ -210,5 +210,5 @@ fn at(address: &str) -> SocketAddr {
 }
 
 /// XDP_PASS and XDP_TX.
-const PASS: i32 = 2;
-const TX: i32 = 3;
+pub(crate) const PASS: i32 = 2;
+pub(crate) const TX: i32 = 3;
