@@ -3,7 +3,15 @@
 
 use std::time::Duration;
 
-use lab::{Lab, agent::Agent, need_lab, served::Served, shown::ProgramRow, wait};
+use lab::{
+    Lab,
+    agent::{Agent, AgentSpec},
+    need_lab,
+    node::Node,
+    served::Served,
+    shown::ProgramRow,
+    wait,
+};
 use lb_agent::datapath::{load, syscall};
 
 use crate::bed::Bed;
@@ -51,6 +59,57 @@ fn a_device_that_appears_later_is_taken_in_and_let_go() {
     assert!(!served.agent.log().contains("ERROR"), "{}", served.agent.log());
 }
 
+/// A device that is renamed, one that is moved to another network namespace, and one that comes
+/// and goes while programs are attached: it is served while it has its name, and leaves nothing
+/// behind.
+#[test]
+fn a_device_that_is_renamed_moved_or_flaps_leaves_nothing_behind() {
+    need_lab!();
+    let builder = Lab::builder().nodes(1).pods(0);
+    let spec = |spec: AgentSpec| spec.arg("--devices").arg("eth0,odd.1").arg("--xdp").arg("native");
+    let mut served = Served::with(builder, spec).unwrap();
+    let node = served.node().unwrap().clone();
+    let told = |served: &Served| served.agent.verb(&["show", "issues"]).unwrap().stdout;
+    let absent = "there is no odd.1, which --devices names";
+    wait::until(LIMIT, "the absent device to be told of", || told(&served).contains(absent))
+        .unwrap();
+    node.ip("link add odd.1 type veth peer name odd.2").unwrap();
+    at_devices(&served, &["eth0", "odd.1"]);
+    wait::until(LIMIT, "it to be told of no more", || !told(&served).contains(absent)).unwrap();
+    node.ip("link set odd.1 name other").unwrap();
+    at_devices(&served, &["eth0"]);
+    node.ip("link set other name odd.1").unwrap();
+    at_devices(&served, &["eth0", "odd.1"]);
+    // A device takes its programs along.
+    let client = served.lab.client();
+    let elsewhere = client.netns.name();
+    node.ip(&format!("link set odd.1 netns {elsewhere}")).unwrap();
+    at_devices(&served, &["eth0"]);
+    let left = client.output("bpftool", ["net", "show"]).unwrap();
+    assert!(!left.contains("tc_") && !left.contains("xdp_ingress"), "{left}");
+    client.ip("link del odd.1").unwrap();
+    for _ in 0..40 {
+        node.ip("link add odd.1 type veth peer name odd.2").unwrap();
+        node.ip("link del odd.1").unwrap();
+    }
+    node.ip("link add odd.1 type veth peer name odd.2").unwrap();
+    at_devices(&served, &["eth0", "odd.1"]);
+    assert_eq!(pinned(&node), 6, "two devices, three programs each");
+    assert_eq!(served.agent.readyz().unwrap().0, 200);
+    let log = served.agent.log();
+    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
+    served.agent.stop().unwrap();
+    assert_eq!(served.agent.verb(&["unload"]).unwrap().code, Some(0));
+    assert!(!node.bpf_root.exists());
+}
+
+/// Pins of attachments to devices.
+fn pinned(node: &Node) -> usize {
+    let pins = std::fs::read_dir(node.bpf_root.join(layout()).join("links")).unwrap();
+    let names = pins.map(|pin| pin.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("tc_") || name.starts_with("xdp_")).count()
+}
+
 /// A program of somebody else at the same device runs on and is shown, with its turn.
 #[test]
 fn a_program_of_others_is_left_alone_and_shown() {
@@ -89,12 +148,13 @@ fn a_program_of_others_is_left_alone_and_shown() {
 /// The rows of `show programs` that are at devices, once they are at exactly these.
 pub(crate) fn at_devices(served: &Served, devices: &[&str]) -> Vec<ProgramRow> {
     let wanted: std::collections::BTreeSet<_> = devices.iter().copied().collect();
-    wait::for_value(Duration::from_secs(10), &format!("programs at {wanted:?}"), || {
+    wait::for_value(LIMIT, &format!("programs at {wanted:?}"), || {
         let mut rows = served.agent.programs()?;
         rows.retain(|row| row.device.is_some());
         let has: std::collections::BTreeSet<_> =
             rows.iter().filter_map(|row| row.device.as_deref()).collect();
-        anyhow::ensure!(has == wanted && rows.len() == 2 * wanted.len(), "{rows:?}");
+        let classifiers = rows.iter().filter(|row| row.program.starts_with("tc_")).count();
+        anyhow::ensure!(has == wanted && classifiers == 2 * wanted.len(), "{rows:?}");
         Ok(rows)
     })
     .unwrap()
@@ -103,3 +163,6 @@ pub(crate) fn at_devices(served: &Served, devices: &[&str]) -> Vec<ProgramRow> {
 pub(crate) fn layout() -> String {
     format!("v{}", lb_common::maps::LAYOUT_VERSION)
 }
+
+/// How long the agent may take to follow.
+const LIMIT: Duration = Duration::from_secs(10);

@@ -14,14 +14,31 @@ use lab::{
 use crate::bed::{Bed, Way};
 
 /// A killed agent, and the next one, cost no connection from outside; meanwhile new ones are
-/// served as well.
+/// served as well. A table of flows is not made anew because the next one wants another size: who
+/// wanted it is told, and how to get it.
 #[test]
 fn a_killed_agent_costs_no_connection_from_outside() {
     need_lab!();
     let mut bed = Bed::start();
-    let spec = bed.served.spec();
+    let spec = bed.served.spec().arg("--max-flows").arg("40000");
     bed.expose(&bed.pods(), |_| {});
+    let capacity = "sluice_map_capacity{map=\"FLOWS\"}";
+    let size = |bed: &Bed| {
+        let known = || {
+            let size = bed.agent(1).metric(capacity)?;
+            anyhow::ensure!(size > 0.0, "nobody has looked yet");
+            Ok(size)
+        };
+        wait::for_value(LIMIT, "the size of FLOWS", known).unwrap()
+    };
+    let before = size(&bed);
     survives(&mut bed, &spec);
+    assert_eq!(size(&bed).to_bits(), before.to_bits());
+    wait::until(LIMIT, "show issues to say so", || {
+        let told = bed.agent(1).verb(&["show", "issues"]).unwrap().stdout;
+        told.contains("not for the 40000 that --max-flows asks for")
+    })
+    .unwrap();
 }
 
 /// Connections are open while the first node's agent is killed, and started again as `spec`.
@@ -82,11 +99,8 @@ fn builds_that_take_over_from_killed_agents_cost_nothing_outside() {
         let program = Some(other_build(bed.served.lab.dir(), build).unwrap());
         let spec = AgentSpec { program, ..bed.served.spec() };
         bed.served.agent = Agent::start(bed.node(1), &spec).unwrap();
-        // Devices are seen to after Services.
-        wait::until(Duration::from_secs(10), "programs of the other build", || {
-            ids(bed.agent(1)).is_disjoint(&before)
-        })
-        .unwrap();
+        // It is ready when clients outside are served, too.
+        assert!(ids(bed.agent(1)).is_disjoint(&before), "programs of the other build");
     }
     for (load, hold) in running {
         let load = bed.client.stop_load(load).unwrap();
@@ -113,3 +127,6 @@ fn unload_leaves_no_program_at_a_device() {
     assert!(!left.contains("tc_ingress") && !left.contains("tc_egress"), "{left}");
     assert!(bed.ask("TCP", to).is_err());
 }
+
+/// What a census waits for, or a report.
+const LIMIT: Duration = Duration::from_secs(10);

@@ -57,6 +57,12 @@ fn an_xdp_program_of_others_is_left_alone_and_shown() {
     let auto = bed.served.spec().arg("--xdp").arg("auto");
     bed.served.agent = lab::agent::Agent::start(bed.node(1), &auto).unwrap();
     assert_eq!(xdp(bed.node(1)), None, "a veth device is left out");
+    let shown = bed.agent(1).verb(&["show", "programs"]).unwrap().stdout;
+    let row = shown.lines().find(|row| row.contains("xdp_ingress")).unwrap();
+    assert!(
+        row.contains("left out: what a veth device sends back") && row.contains("eth0"),
+        "{row}"
+    );
     let index = bed.node(1).run(|| nix::net::if_::if_nametoindex("eth0")).unwrap().unwrap();
     let attach = || syscall::link_create_xdp(&other, index);
     let link = bed.node(1).run(attach).unwrap().unwrap();

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    sync::Arc,
 };
 
 use lb_common::maps::{self, Capacities, NODE_ADDRS_LEN, SERVICE_CIDRS_LEN};
@@ -35,6 +36,8 @@ pub struct Fake {
     pub crash_after: Option<u64>,
     /// What [`Datapath::set_devices`] said last.
     pub uplinks: (Devices, Own),
+    /// A device at which no program can be attached.
+    pub unservable: Option<Arc<str>>,
     /// What [`Datapath::set_pod_devices`] and [`Datapath::set_bypass`] said last.
     pub pods: (BTreeSet<u32>, BTreeSet<u64>),
     /// Ops executed so far, graces among them.
@@ -56,6 +59,7 @@ impl Fake {
             refused: Vec::new(),
             crash_after: None,
             uplinks: Default::default(),
+            unservable: None,
             pods: Default::default(),
             ops: 0,
             writes: 0,
@@ -193,7 +197,12 @@ impl Datapath for Fake {
     ) -> Result<(), LoadError> {
         let all = uplinks.iter().chain(pods);
         self.uplinks = (all.map(|(index, name)| (*index, name.clone())).collect(), own);
-        Ok(())
+        let unservable = uplinks.values().find(|name| Some(*name) == self.unservable.as_ref());
+        unservable.map_or(Ok(()), |device| {
+            let (program, device) = ("tc_ingress", device.clone());
+            let source = io::Error::from_raw_os_error(NO_MEMORY);
+            Err(LoadError::Device { program, device, source })
+        })
     }
 
     fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
@@ -225,3 +234,5 @@ impl Datapath for Fake {
 
 /// E2BIG: what a hash map says that is full.
 const ARGUMENT_LIST_TOO_LONG: i32 = 7;
+/// ENOMEM: what the kernel may say to any attachment.
+const NO_MEMORY: i32 = 12;

@@ -19,7 +19,7 @@ use lb_common::{
 use super::{
     Datapath, Error, Failed, Grace, Growth, Own, arrays, at_least, at_most,
     hashes::Hash,
-    load::{Devices, Generation, Hook, LoadError, Loader, Options, Outcome},
+    load::{Devices, Generation, Hook, LoadError, Loader, Options, Outcome, Skipped},
     maps::Maps,
     syscall,
 };
@@ -43,6 +43,8 @@ pub struct Kernel {
     limits: Capacities,
     /// Whether the programs run.
     attached: bool,
+    /// Where XDP is left out.
+    skipped: Vec<Skipped>,
 }
 
 /// COUNTERS alone, for who looks at a few of them again and again.
@@ -84,7 +86,15 @@ impl Kernel {
         let limits = options.limits;
         let generation = loader.build(&at_most(wanted, &limits))?;
         say(loader.directory(), &generation);
-        Ok(Self { loader, generation, writes: 0, aside: 0, limits, attached: false })
+        Ok(Self {
+            loader,
+            generation,
+            writes: 0,
+            aside: 0,
+            limits,
+            attached: false,
+            skipped: Vec::new(),
+        })
     }
 
     /// Makes the programs run: attaches them or puts them in the place of those that run.
@@ -187,7 +197,19 @@ impl Datapath for Kernel {
         let v4 = own.0.map_or_else(Addr::default, Addr::from);
         let v6 = own.1.map_or_else(Addr::default, Addr::from);
         self.generation.maps.config.set_own(v4, v6, local_ports());
-        self.loader.follow(&self.generation, uplinks, pods)
+        let mut skipped = Vec::new();
+        let outcome = self.loader.follow(&self.generation, uplinks, pods, &mut skipped);
+        if self.skipped != skipped {
+            for Skipped { device, reason } in &skipped {
+                tracing::info!(%device, reason, "no XDP here: tc alone serves");
+            }
+            self.skipped = skipped;
+        }
+        outcome
+    }
+
+    fn skipped(&self) -> &[Skipped] {
+        &self.skipped
     }
 
     fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {

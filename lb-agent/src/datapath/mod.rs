@@ -34,7 +34,7 @@ use std::{
 
 use lb_common::maps::Capacities;
 
-use self::load::{Devices, LoadError};
+use self::load::{Devices, LoadError, Skipped};
 use crate::plan::{op::Op, tables::Tables};
 
 /// Something that holds the maps.
@@ -63,6 +63,12 @@ pub trait Datapath {
     /// Why the first device could not be served; all others are.
     fn set_devices(&mut self, uplinks: &Devices, pods: &Devices, own: Own)
     -> Result<(), LoadError>;
+
+    /// The devices that the last [`Datapath::set_devices`] left without XDP although the operator
+    /// asked for it.
+    fn skipped(&self) -> &[Skipped] {
+        &[]
+    }
 
     /// Takes packets that come in by these devices for those of pods, inside of the cluster. To
     /// be called before [`Datapath::set_devices`] has the programs run there.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How full FLOWS is, for metrics and people: pure.
 
-use super::{Census, pace::Tightness};
+use super::{Census, pace::Tightness, size::entries};
 use crate::model::{
     ObjectName,
     issue::{Issue, ObjectKind, Problem},
@@ -37,14 +37,42 @@ impl Fullness {
         } else {
             return None;
         };
-        let field = "flows".to_owned();
-        Some(Issue { kind: ObjectKind::Node, object: node.clone(), field, problem })
+        Some(of_node(node, problem))
     }
+}
+
+/// What an operator should know who asked for room for so many flows, if a table of another
+/// size was there, which is kept with its flows.
+pub(super) fn kept(capacity: u64, asked: Option<u32>, node: &ObjectName) -> Option<Issue> {
+    let wanted = u64::from(asked?);
+    let has = capacity / 2;
+    (u64::from(entries(wanted)) != capacity)
+        .then(|| of_node(node, Problem::FlowsKept { has, wanted }))
+}
+
+fn of_node(node: &ObjectName, problem: Problem) -> Issue {
+    let field = "flows".to_owned();
+    Issue { kind: ObjectKind::Node, object: node.clone(), field, problem }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_size_than_was_asked_for_is_told_of_and_the_rounding_is_not() {
+        let node = ObjectName::new("", "node1");
+        let told = |capacity, asked| kept(capacity, asked, &node).map(|issue| issue.to_string());
+        for (capacity, asked) in [(1 << 16, None), (1 << 16, Some(7)), (1 << 17, Some(40_000))] {
+            assert_eq!(told(capacity, asked), None);
+        }
+        for (capacity, asked) in [(1 << 16, 40_000), (1 << 18, 65_536)] {
+            let text = told(capacity, Some(asked)).unwrap();
+            let sizes =
+                format!("room for {} flows of clients outside, not for the {asked} ", capacity / 2);
+            assert!(text.contains(&sizes) && text.contains("lb-agent unload"), "{text}");
+        }
+    }
 
     #[test]
     fn a_table_that_fills_is_told_of_in_one_line_with_what_to_do() {

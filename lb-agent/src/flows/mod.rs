@@ -48,8 +48,13 @@ pub struct Sinks {
     pub issues: watch::Sender<Vec<Issue>>,
 }
 
-/// Collects until it is told to stop.
-pub async fn run(bpf_root: PathBuf, node: ObjectName, sinks: Sinks, stop: CancellationToken) {
+/// Collects until it is told to stop. `asked`: how many flows the operator wants room for.
+pub async fn run(
+    bpf_root: PathBuf,
+    (node, asked): (ObjectName, Option<u32>),
+    sinks: Sinks,
+    stop: CancellationToken,
+) {
     let mut failed = false;
     let mut table = None;
     loop {
@@ -73,7 +78,8 @@ pub async fn run(bpf_root: PathBuf, node: ObjectName, sinks: Sinks, stop: Cancel
         if let Some(table) = &table {
             let fullness = table.fullness();
             sinks.issues.send_if_modified(|issues| {
-                let now: Vec<_> = fullness.issue(&node).into_iter().collect();
+                let kept = fullness::kept(table.capacity, asked, &node);
+                let now: Vec<_> = fullness.issue(&node).into_iter().chain(kept).collect();
                 std::mem::replace(issues, now.clone()) != now
             });
             sinks.fullness.send_replace(fullness);

@@ -180,6 +180,28 @@ pub enum Problem {
         /// How many flows there is room for.
         flows: u64,
     },
+    /// FLOWS is of another size than what was asked for.
+    #[error(
+        "room for {has} flows of clients outside, not for the {wanted} that --max-flows asks for: a table that is there keeps its size and its flows; to change it, restart the node, or run lb-agent unload before the next start, which ends open flows of clients outside"
+    )]
+    FlowsKept {
+        /// How many flows there is room for.
+        has: u64,
+        /// How many there would be room for in a new table.
+        wanted: u64,
+    },
+    /// No device has a name that `--devices` has.
+    #[error("there is no {device}, which --devices names: served as soon as there is")]
+    NoDevice {
+        /// The name.
+        device: String,
+    },
+    /// A device could not be served.
+    #[error("clients outside are not served as they should be: {reason}; tried again every 30 s")]
+    Unserved {
+        /// The program, the device, and what the kernel said.
+        reason: String,
+    },
     /// The device that leads to a marked pod is not known.
     #[error(
         "no device leads to {address} alone: {reason}; its packets to Services are not translated until there is one"

@@ -2,7 +2,7 @@
 //! The ways between this node and clients outside.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
@@ -13,6 +13,8 @@ use std::{
 pub struct Uplinks {
     /// The names of the devices, by index.
     pub devices: BTreeMap<u32, Arc<str>>,
+    /// The names that `--devices` has and no device.
+    pub absent: BTreeSet<Arc<str>>,
     /// The node's own IPv4 address (MSQ-04); `None`: clients outside reach no pod of another
     /// node through this one over IPv4.
     pub v4: Option<Ipv4Addr>,

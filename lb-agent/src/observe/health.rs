@@ -16,6 +16,9 @@ pub struct Pulse {
     pub applied: bool,
     /// The self-test's outcome: nothing before it ran, then whether it passed, or why not.
     pub self_test: Option<Result<(), String>>,
+    /// What became of the devices that clients outside come through: nothing before they were
+    /// tried, then whether all are served, or why not.
+    pub devices: Option<Result<(), String>>,
     /// When the oldest change that is not yet in the maps was queued.
     pub oldest_pending: Option<Instant>,
     /// What could not be written, one line each; the rest is in the maps.
@@ -69,6 +72,8 @@ struct Readiness {
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unserved: Option<String>,
 }
 
 impl Health {
@@ -98,11 +103,14 @@ impl Health {
         self.livez().0
     }
 
-    /// Sockets on this node get what the cluster says.
+    /// Sockets on this node get what the cluster says, and so do clients outside: or else it
+    /// is known why a device is not served, which is told and keeps nobody waiting.
     pub fn readyz(&self) -> (bool, String) {
-        let waiting = waiting(&self.pulse.borrow());
+        let pulse = self.pulse.borrow();
+        let waiting = waiting(&pulse);
         let ready = waiting.is_none();
-        (ready, to_json(&Readiness { ready, waiting }))
+        let unserved = pulse.devices.clone().and_then(Result::err);
+        (ready, to_json(&Readiness { ready, waiting, unserved }))
     }
 
     fn report(&self, pulse: &Pulse, node_eligible: Option<bool>) -> (bool, String) {
@@ -123,6 +131,9 @@ fn waiting(pulse: &Pulse) -> Option<String> {
     match &pulse.self_test {
         None => Some("the self-test has not run yet".to_owned()),
         Some(Err(reason)) => Some(format!("the self-test failed: {reason}")),
+        Some(Ok(())) if pulse.devices.is_none() => {
+            Some("no program is at the devices that clients outside come through yet".to_owned())
+        }
         Some(Ok(())) => {
             let first = pulse.held_up.first()?;
             let more = match pulse.held_up.len() - 1 {
@@ -179,6 +190,7 @@ mod tests {
             listed: true,
             applied: true,
             self_test: Some(Ok(())),
+            devices: Some(Ok(())),
             last_applied: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
             ..Pulse::default()
         }
@@ -192,12 +204,20 @@ mod tests {
             (Pulse { listed: true, ..Pulse::default() }, "first list"),
             (Pulse { self_test: None, ..ready() }, "self-test has not run"),
             (Pulse { self_test: failed, ..ready() }, "canary went on the wire"),
+            (Pulse { devices: None, ..ready() }, "no program is at the devices"),
             (Pulse { held_up: vec!["web".to_owned()], ..ready() }, "all is served but web"),
         ] {
             let (ready, body) = health(pulse).readyz();
             assert!(!ready && body.contains(part), "{body}");
         }
         assert_eq!(health(ready()).readyz(), (true, "{\"ready\":true}".to_owned()));
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_served_is_told_and_keeps_nobody_waiting() {
+        let pulse = Pulse { devices: Some(Err("eth0: no memory".to_owned())), ..ready() };
+        let body = "{\"ready\":true,\"unserved\":\"eth0: no memory\"}".to_owned();
+        assert_eq!(health(pulse).readyz(), (true, body));
     }
 
     /// HLZ-03: 60 s by default, else twice the sync period.

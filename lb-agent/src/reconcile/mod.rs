@@ -40,7 +40,9 @@ use crate::{
     },
 };
 
-pub use task::{DatagramSink, IssueSink, LeftOutQuestion, QuestionSender, Reports, run};
+pub use task::{
+    DatagramSink, IssueSink, LeftOutQuestion, QuestionSender, Reports, SkippedSink, run,
+};
 
 /// The cluster, what it means, and the maps that are made equal to it.
 #[derive(Debug)]

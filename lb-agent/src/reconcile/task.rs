@@ -17,7 +17,7 @@ use tokio::{
 use self::devices::Follower;
 use super::{Reconciler, SyncError};
 use crate::{
-    datapath::{self, Datapath},
+    datapath::{self, Datapath, load::Skipped},
     model::{change::Change, issue::Issue, local_ports::LocalPorts},
     observe::{
         backlog::Backlog,
@@ -53,6 +53,9 @@ pub struct Reports {
     pub questions: mpsc::Receiver<LeftOutQuestion>,
     /// Called with what is ignored, whenever that changes.
     pub issues: IssueSink,
+    /// Called with the devices that are served without XDP although it was asked for, whenever
+    /// that changes.
+    pub skipped: SkippedSink,
     /// Called with the UDP service ports that changed, when they are in the maps and the
     /// programs run.
     pub datagrams: DatagramSink,
@@ -60,6 +63,9 @@ pub struct Reports {
 
 /// Takes the whole list of what is ignored.
 pub type IssueSink = Box<dyn FnMut(&[Issue]) + Send>;
+
+/// Takes the whole list of devices without XDP.
+pub type SkippedSink = Box<dyn FnMut(&[Skipped]) + Send>;
 
 /// Which endpoints a service port does not use.
 #[derive(Debug)]
@@ -347,9 +353,6 @@ impl Loop {
             pulse.applied = true;
             pulse.self_test = Some(outcome);
         });
-        if self.attached {
-            tracing::info!("ready: sockets on this node get what the cluster says");
-        }
     }
 
     /// Serves clients through the devices that there are now.
@@ -361,6 +364,9 @@ impl Loop {
         self.devices.follow(snapshot, datapath);
         // Its writes are not the cluster's.
         self.writes = datapath.writes();
+        if self.devices.tell(datapath.skipped(), &mut self.reports) {
+            self.report.get_or_insert(Deadline::now() + REPORT);
+        }
     }
 
     /// Tells what became of UDP service ports, once new sockets get it (CT-08).
@@ -400,7 +406,7 @@ impl Loop {
         let found = self.reports.found.borrow_and_update().clone();
         let found = found.into_iter().chain(self.reports.flows.borrow_and_update().clone());
         let issues = reconciler.issues().into_iter().chain(found).chain(self.given.clone());
-        let issues = issues.chain(self.devices.missing());
+        let issues = issues.chain(self.devices.issues(&reconciler.node()));
         let issues: BTreeSet<_> = issues.collect();
         self.reports.metrics.issues.set(i64::try_from(issues.len()).unwrap_or(i64::MAX));
         if self.known.as_ref() == Some(&issues) {

@@ -29,14 +29,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::servers::Sources;
+use self::{servers::Sources, state::DeviceLine};
 
 use crate::{
     config::{Config, Tuning},
     datapath::{
         cgroup,
         kernel::Kernel,
-        load::{LoadError, Options},
+        load::{LoadError, Options, Skipped},
         selftest, syscall,
     },
     flows::{
@@ -53,7 +53,7 @@ use crate::{
     },
     plan::health_checks::HealthChecks,
     pods,
-    reconcile::{self, IssueSink, Reconciler, Reports},
+    reconcile::{self, IssueSink, Reconciler, Reports, SkippedSink},
     sockets::Sweeper,
     source::{self, Feed, events::Announcer},
 };
@@ -192,7 +192,8 @@ async fn report(
     let (teller, flows) = watch::channel(Vec::new());
     let sinks = flows::Sinks { fullness, issues: teller };
     let node = ObjectName::new("", config.source.node_name.clone());
-    tokio::spawn(flows::run(bpf_root.clone(), node, sinks, stop.clone()));
+    let asked = (node, config.max_flows);
+    tokio::spawn(flows::run(bpf_root.clone(), asked, sinks, stop.clone()));
     let sweeper = Sweeper::new(bpf_root.clone(), cgroup_root, page.proxy.clone());
     let reports = Reports {
         pulse,
@@ -205,6 +206,7 @@ async fn report(
         local_ports,
         questions,
         issues: issue_sink(bpf_root.clone(), announcer),
+        skipped: skipped_sink(bpf_root.clone()),
         datagrams: sweeper.start().map_err(failed("start a thread"))?,
     };
     Ok((reports, servers))
@@ -240,6 +242,19 @@ fn issue_sink(bpf_root: PathBuf, mut announcer: Announcer) -> IssueSink {
         announcer.update(issues);
         if let Err(error) = state::write_issues(&bpf_root, issues) {
             tracing::warn!(%error, "show services will not have what is ignored");
+        }
+    })
+}
+
+/// Leaves for `show programs` where XDP is left out.
+fn skipped_sink(bpf_root: PathBuf) -> SkippedSink {
+    Box::new(move |skipped| {
+        let lines = skipped.iter().map(|Skipped { device, reason }| DeviceLine {
+            device: device.to_string(),
+            reason: (*reason).to_owned(),
+        });
+        if let Err(error) = state::write_devices(&bpf_root, &lines.collect::<Vec<_>>()) {
+            tracing::warn!(%error, "show programs will not have where XDP is left out");
         }
     })
 }

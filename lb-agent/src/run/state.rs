@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a running agent leaves for `show` beside the maps: the list of what it ignored, and the
-//! pods whose sockets it leaves alone.
+//! What a running agent leaves for `show` beside the maps: the list of what it ignored, the pods
+//! whose sockets it leaves alone, and the devices where it leaves XDP out.
 
 use std::{
     fs, io,
@@ -36,6 +36,15 @@ pub struct PodLine {
     pub namespace: Option<u64>,
 }
 
+/// A device where XDP is left out although it was asked for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DeviceLine {
+    /// Its name.
+    pub device: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// The directory of an agent's state, one for each bpf-root. It is on a tmpfs and as
 /// short-lived as the pins: a reboot clears both.
 pub fn directory(bpf_root: &Path) -> PathBuf {
@@ -60,6 +69,12 @@ pub fn pods(bpf_root: &Path) -> Result<Vec<PodLine>, StateError> {
     Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
+/// The devices where XDP was left out at the last look. Lines as above.
+pub fn devices(bpf_root: &Path) -> Result<Vec<DeviceLine>, StateError> {
+    let lines = read(bpf_root, DEVICES)?;
+    Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
 /// Replaces the list of what is ignored; a reader sees the old list or the new one.
 pub fn write_issues<T: ToString>(
     bpf_root: &Path,
@@ -71,6 +86,11 @@ pub fn write_issues<T: ToString>(
 /// The same with the list of pods.
 pub fn write_pods(bpf_root: &Path, pods: &[PodLine]) -> Result<(), StateError> {
     write(bpf_root, PODS, pods.iter().filter_map(|pod| serde_json::to_string(pod).ok()))
+}
+
+/// The same with the list of devices.
+pub fn write_devices(bpf_root: &Path, devices: &[DeviceLine]) -> Result<(), StateError> {
+    write(bpf_root, DEVICES, devices.iter().filter_map(|line| serde_json::to_string(line).ok()))
 }
 
 fn read(bpf_root: &Path, name: &str) -> Result<Vec<String>, StateError> {
@@ -125,6 +145,8 @@ const STATE_ROOT: &str = "/run/sluice";
 const ISSUES: &str = "issues";
 /// The list of pods.
 const PODS: &str = "pods";
+/// The list of devices.
+const DEVICES: &str = "devices";
 
 #[cfg(test)]
 mod tests {

@@ -133,6 +133,10 @@ impl From<&Issue> for Notice {
             Problem::Full { .. } => ("MapFull", "Wait", true),
             Problem::LocalPorts { .. } => ("NodePortsNotReserved", "Tell", true),
             Problem::Unwritten { .. } => ("NotProgrammed", "Retry", true),
+            Problem::NoDevice { .. } | Problem::Unserved { .. } => {
+                ("DeviceNotServed", "Retry", true)
+            }
+            Problem::FlowsKept { .. } => ("FlowsKeptSize", "Tell", true),
             _ => ("ValueIgnored", "Ignore", on_node),
         };
         let note = format!("{}: {}", issue.field, issue.problem);

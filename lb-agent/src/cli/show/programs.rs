@@ -10,6 +10,7 @@ use crate::{
         load::{PinnedProgram, Turn, Way},
         view::View,
     },
+    run::state::{self, DeviceLine},
 };
 
 /// A kernel program at one of its places.
@@ -32,12 +33,38 @@ struct ProgramRow {
     of: Option<usize>,
     /// Whether it is ours.
     ours: bool,
+    /// Why it does not run at the device although `--xdp` was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
 }
 
 /// Prints the programs.
 pub(super) fn print(view: &View, format: Format) -> anyhow::Result<()> {
-    let rows: Vec<_> = view.programs()?.into_iter().map(ProgramRow::from).collect();
+    let mut rows: Vec<_> = view.programs()?.into_iter().map(ProgramRow::from).collect();
+    let idle = rows.iter().find(|row| row.ours && row.program == XDP);
+    if let Some(id) = idle.map(|row| row.id) {
+        let lines = state::devices(view.root())?;
+        // One line says it.
+        rows.retain(|row| lines.is_empty() || row.id != id || row.kind.is_some());
+        rows.extend(lines.into_iter().map(|line| ProgramRow::left_out(id, line)));
+    }
     output::print(&rows, format)
+}
+
+impl ProgramRow {
+    fn left_out(id: u32, DeviceLine { device, reason }: DeviceLine) -> Self {
+        Self {
+            program: XDP.to_owned(),
+            id,
+            kind: None,
+            link: None,
+            device: Some(device),
+            position: None,
+            of: None,
+            ours: true,
+            left_out: Some(reason),
+        }
+    }
 }
 
 impl From<PinnedProgram> for ProgramRow {
@@ -46,7 +73,8 @@ impl From<PinnedProgram> for ProgramRow {
         let (device, place) = device.map(|Turn { device, place, .. }| (device, place)).unzip();
         let (position, of) = place.flatten().unzip();
         let kind = way.map(Way::name);
-        Self { program: name, id, kind, link, device, position, of, ours: is_ours }
+        let ours = is_ours;
+        Self { program: name, id, kind, link, device, position, of, ours, left_out: None }
     }
 }
 
@@ -59,10 +87,14 @@ impl Row for ProgramRow {
             (Some(position), Some(of)) => format!("{position} of {of}"),
             _ => String::new(),
         };
+        let kind = match &self.left_out {
+            Some(reason) => format!("left out: {reason}"),
+            None => self.kind.unwrap_or("not attached").to_owned(),
+        };
         vec![
             self.program.clone(),
             self.id.to_string(),
-            self.kind.unwrap_or("not attached").to_owned(),
+            kind,
             self.link.map(|link| link.to_string()).unwrap_or_default(),
             self.device.clone().unwrap_or_default(),
             turn,
@@ -70,3 +102,6 @@ impl Row for ProgramRow {
         ]
     }
 }
+
+/// The program that runs in front of the stack.
+const XDP: &str = "xdp_ingress";

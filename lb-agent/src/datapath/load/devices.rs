@@ -30,6 +30,15 @@ pub(super) use self::{
 /// The names of network devices, by index.
 pub type Devices = BTreeMap<u32, Arc<str>>;
 
+/// A device that is served without XDP although it was asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Skipped {
+    /// The device's name.
+    pub device: Arc<str>,
+    /// Why.
+    pub reason: &'static str,
+}
+
 /// How programs are attached to devices.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Manner {
@@ -50,7 +59,8 @@ enum Failure {
 }
 
 /// Makes the programs run at these devices and at no others, XDP at none that leads to a pod. An attachment that is there is
-/// updated in place; programs of others at a device stay as they are.
+/// updated in place; programs of others at a device stay as they are. `skipped`: the devices where
+/// the operator's choice leaves XDP out.
 ///
 /// # Errors
 ///
@@ -60,7 +70,7 @@ pub(super) fn follow(
     programs: &[Program],
     uplinks: &Devices,
     pods: &Devices,
-    manner: Manner,
+    (manner, skipped): (Manner, &mut Vec<Skipped>),
     pins: &Pins,
 ) -> Result<(), LoadError> {
     let is_served = |index| uplinks.contains_key(&index) || pods.contains_key(&index);
@@ -90,7 +100,11 @@ pub(super) fn follow(
         }
         for program in programs.iter().filter(|program| program.hook.place == Place::Xdp) {
             match xdp::attach(program, *index, xdp, pins) {
-                Ok(()) | Err(Failure::Gone) => {}
+                Ok(omission) => {
+                    let reason = omission.and_then(xdp::Omission::text);
+                    skipped.extend(reason.map(|reason| Skipped { device: name.clone(), reason }));
+                }
+                Err(Failure::Gone) => {}
                 Err(Failure::Kernel(source)) => {
                     first = first.and(Err(LoadError::Xdp { device: name.clone(), source }));
                 }
@@ -145,10 +159,12 @@ fn pin(object: impl std::os::fd::AsFd, pins: &Pins, path: &Path) -> Result<(), F
 
 /// The kernel's answer to an attachment.
 fn failed(error: io::Error) -> Failure {
-    match error.raw_os_error() {
-        Some(libc::ENODEV) => Failure::Gone,
-        _ => Failure::Kernel(error),
-    }
+    if is_gone(&error) { Failure::Gone } else { Failure::Kernel(error) }
+}
+
+/// Whether the kernel says that a device, or the one that a link was made for, is not there.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOLINK))
 }
 
 /// Takes over the attachments of other layouts.

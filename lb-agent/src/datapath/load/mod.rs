@@ -40,7 +40,7 @@ use super::{
 };
 
 pub use self::{
-    devices::{Devices, XdpChoice},
+    devices::{Devices, Skipped, XdpChoice},
     error::LoadError,
     fate::{Misfit, Wrong},
     links::{HOOKS, Hook, PinnedProgram, Place, TCX_EGRESS, TCX_INGRESS, Turn, Way, socket_hooks},
@@ -190,7 +190,7 @@ impl Loader {
     }
 
     /// Makes a generation's programs run at these devices, and at no others: XDP at those that
-    /// lead outside only.
+    /// lead outside only. `skipped`: where XDP is left out although it was asked for.
     ///
     /// # Errors
     /// Why the first device could not be served; all others are.
@@ -199,8 +199,10 @@ impl Loader {
         generation: &Generation,
         uplinks: &Devices,
         pods: &Devices,
+        skipped: &mut Vec<Skipped>,
     ) -> Result<(), LoadError> {
-        devices::follow(&generation.programs, uplinks, pods, self.manner, &self.pins)
+        let manner = (self.manner, skipped);
+        devices::follow(&generation.programs, uplinks, pods, manner, &self.pins)
     }
 
     /// The hook of a generation that does not run for processes of the cgroup, if there is

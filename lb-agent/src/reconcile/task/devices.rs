@@ -4,9 +4,15 @@
 
 use std::collections::BTreeSet;
 
+use super::Reports;
 use crate::{
-    datapath::Datapath,
-    model::{issue::Issue, snapshot::Snapshot, uplinks::Uplinks},
+    datapath::{Datapath, load::Skipped},
+    model::{
+        ObjectName,
+        issue::{Issue, ObjectKind, Problem},
+        snapshot::Snapshot,
+        uplinks::Uplinks,
+    },
     pods::{Ends, Places},
     source::chain,
 };
@@ -20,11 +26,13 @@ pub(super) struct Follower {
     unserved: Option<String>,
     /// Whether to look again.
     unsure: bool,
+    /// Where XDP is left out, as it was last told; `None` before the first time.
+    skipped: Option<Vec<Skipped>>,
 }
 
 impl Follower {
     pub(super) const fn new(ends: Ends) -> Self {
-        Self { ends, known: None, unserved: None, unsure: false }
+        Self { ends, known: None, unserved: None, unsure: false, skipped: None }
     }
 
     /// Has the next [`Follower::follow`] look again.
@@ -37,9 +45,40 @@ impl Follower {
         super::changed(&mut self.ends.places).await;
     }
 
-    /// The pods that are not found.
-    pub(super) fn missing(&self) -> Vec<Issue> {
-        self.ends.places.borrow().as_ref().map_or_else(Vec::new, |places| places.missing.clone())
+    /// Tells what became of the devices, and which of them are without XDP: whether what is to be
+    /// said of them as issues may have changed.
+    pub(super) fn tell(&mut self, skipped: &[Skipped], reports: &mut Reports) -> bool {
+        if self.skipped.as_deref() != Some(skipped) {
+            (reports.skipped)(skipped);
+            self.skipped = Some(skipped.to_vec());
+        }
+        let outcome = self.known.as_ref().map(|_| self.unserved.clone().map_or(Ok(()), Err));
+        let known = reports.pulse.borrow().devices.clone();
+        if outcome == known {
+            return false;
+        }
+        reports.pulse.send_modify(|pulse| pulse.devices = outcome);
+        if known.is_none() {
+            tracing::info!(
+                "ready: sockets on this node, and clients outside, get what the cluster says"
+            );
+        }
+        true
+    }
+
+    /// The pods that are not found, and the devices of this node that are not served.
+    pub(super) fn issues(&self, node: &ObjectName) -> Vec<Issue> {
+        let places = self.ends.places.borrow();
+        let missing = places.iter().flat_map(|places| places.missing.iter().cloned());
+        let absent = self.known.iter().flat_map(|(uplinks, _)| uplinks.absent.iter());
+        let absent = absent.map(|device| Problem::NoDevice { device: device.to_string() });
+        let unserved = self.unserved.iter();
+        let unserved = unserved.map(|reason| Problem::Unserved { reason: reason.clone() });
+        let of_node = absent.chain(unserved).map(|problem| {
+            let (object, field) = (node.clone(), "devices".to_owned());
+            Issue { kind: ObjectKind::Node, object, field, problem }
+        });
+        missing.chain(of_node).collect()
     }
 
     /// Serves clients through the devices that there are now, and looks again when in doubt:
@@ -91,7 +130,7 @@ fn serve<D: Datapath>(
     (uplinks, places): &(Uplinks, Places),
     before: Option<&BTreeSet<u64>>,
 ) -> Result<(), String> {
-    let Uplinks { devices, v4, v6 } = uplinks;
+    let Uplinks { devices, v4, v6, .. } = uplinks;
     if let Some(before) = before {
         let kept = before.intersection(&places.namespaces).copied().collect();
         datapath.set_bypass(&kept).map_err(|error| chain(&error))?;

@@ -13,7 +13,13 @@ use crate::{
         fake::Fake,
         load::{Devices, LoadError},
     },
-    model::{ObjectName, change::Object, local_ports::LocalPorts},
+    model::{
+        ObjectName,
+        change::Object,
+        local_ports::LocalPorts,
+        pod::{Mark, Pod},
+        uplinks::Uplinks,
+    },
     observe::{health::Health, metrics::ProxyMetrics},
     plan::{op::Op, tables::Tables},
     reconcile::tests::{cluster, service, slice},
@@ -121,6 +127,7 @@ impl Bed {
             issues: Box::new(move |issues| {
                 *told.lock().unwrap() = issues.iter().map(ToString::to_string).collect();
             }),
+            skipped: Box::new(|_| {}),
             datagrams: Box::new(move |updates| udp.lock().unwrap().push(updates.len())),
         };
         // Nobody looks for pods: there are none.
@@ -220,6 +227,49 @@ async fn syn_01_nothing_is_written_or_attached_before_the_first_list_and_then_it
     let pulse = bed.pulse.borrow().clone();
     assert!(pulse.listed && pulse.applied && pulse.self_test == Some(Ok(())));
     assert_eq!((pulse.oldest_pending, *bed.attached.lock().unwrap()), (None, 1));
+}
+
+/// Whoever waits for readiness is told when clients outside are served, too.
+#[tokio::test(start_paused = true)]
+async fn it_is_ready_when_the_devices_are_served_or_it_is_known_why_they_are_not() {
+    let ready = |bed: &Bed| Health::new(bed.pulse.clone(), Duration::from_mins(1)).readyz();
+    let uplinks = |absent: &[&str]| {
+        let devices = [(7, Arc::from("eth0")), (8, Arc::from("eth1"))].into();
+        let absent = absent.iter().map(|name| Arc::from(*name)).collect();
+        Change::Uplinks(Uplinks { devices, absent, ..Uplinks::default() })
+    };
+    // A marked pod, for which nobody has looked yet: what an earlier agent served stays as it is.
+    let bed = Bed::start(Fake::new(1), 0);
+    let mut first = cluster(1, 1);
+    let pod = Pod { mark: Mark::Label, addresses: Vec::new() };
+    let pod =
+        Object { name: ObjectName::new("default", "vm"), value: Some(pod), issues: Vec::new() };
+    first.extend([uplinks(&[]), Change::Pod(pod)]);
+    bed.send(first).await;
+    assert_eq!(bed.pulse.borrow().self_test, Some(Ok(())));
+    assert!(!ready(&bed).0 && bed.pulse.borrow().devices.is_none());
+
+    let mut fake = Fake::new(1);
+    fake.unservable = Some(Arc::from("eth1"));
+    let bed = Bed::start(fake, 0);
+    let mut first = cluster(1, 1);
+    first.push(uplinks(&["eth2"]));
+    bed.send(first).await;
+    let (is_ready, body) = ready(&bed);
+    assert!(is_ready && body.contains("tc_ingress") && body.contains("eth1"), "{body}");
+    pass(1_000).await;
+    let issues = bed.issues.lock().unwrap().clone();
+    let [absent, unserved] = &issues[..] else { panic!("{issues:?}") };
+    assert!(absent.contains("devices: there is no eth2, which --devices names"), "{absent}");
+    assert!(unserved.contains("not served as they should be") && unserved.contains("eth1"));
+    // It is tried again without a change.
+    bed.maps.lock().unservable = None;
+    pass(31_000).await;
+    assert_eq!(ready(&bed), (true, "{\"ready\":true}".to_owned()));
+    assert_eq!(*bed.issues.lock().unwrap(), std::slice::from_ref(absent));
+    bed.send(vec![uplinks(&[])]).await;
+    pass(1_000).await;
+    assert_eq!(*bed.issues.lock().unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,11 @@
 //! Which of this node's devices lead to clients outside, and which address the node gives
 //! itself there.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{Interfaces, NodePortAddresses};
 use crate::model::{Family, node::Node, uplinks::Uplinks};
@@ -23,8 +27,9 @@ impl NodePortAddresses {
     pub fn uplinks(&self, choice: &UplinkChoice, node: &Node, interfaces: &Interfaces) -> Uplinks {
         let own = |family| self.primary(family, node, interfaces).into_iter().next();
         let own = Family::ALL.into_iter().filter_map(own);
-        let mut uplinks =
-            Uplinks { devices: choice.devices(node, interfaces), ..Uplinks::default() };
+        let devices = choice.devices(node, interfaces);
+        let absent = choice.absent(&devices);
+        let mut uplinks = Uplinks { devices, absent, ..Uplinks::default() };
         for address in own {
             match address {
                 IpAddr::V4(v4) => uplinks.v4 = Some(v4),
@@ -43,6 +48,13 @@ impl UplinkChoice {
             Self::Named(names) => names.iter().any(|wanted| **wanted == ***name),
         });
         chosen.map(|(index, name)| (*index, name.clone())).collect()
+    }
+
+    /// The names that none of these devices has.
+    fn absent(&self, devices: &BTreeMap<u32, Arc<str>>) -> BTreeSet<Arc<str>> {
+        let Self::Named(names) = self else { return BTreeSet::new() };
+        let there = |name: &&String| devices.values().any(|device| **device == ***name);
+        names.iter().filter(|name| !there(name)).map(|name| Arc::from(name.as_str())).collect()
     }
 }
 

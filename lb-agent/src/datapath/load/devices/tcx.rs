@@ -23,7 +23,7 @@ pub(super) fn attach(program: &Program, index: u32, pins: &Pins) -> Result<(), F
     let path = pins.link(&pin_name(hook.name, index));
     match find(&path, hook, index) {
         Some((_, runs)) if runs == program.id => Ok(()),
-        Some((link, _)) => syscall::link_update(&link, &program.fd).map_err(Failure::Kernel),
+        Some((link, _)) => syscall::link_update(&link, &program.fd).map_err(failed),
         None => {
             let link =
                 syscall::link_create_device(&program.fd, index, hook.attach_type, hook.first)

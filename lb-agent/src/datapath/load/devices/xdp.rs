@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::{Failure, failed, pin, pin_name};
+use super::{Failure, failed, is_gone, pin, pin_name};
 use crate::datapath::{
     device::{Device, XdpMode},
     load::{links, object::Program, pins::Pins},
@@ -27,49 +27,86 @@ pub enum XdpChoice {
 }
 
 impl XdpChoice {
-    /// Whether the program is to run at a device.
-    fn has(self, device: &Device) -> bool {
+    /// Why the program is not to run at a device, if it is not.
+    fn omits(self, device: &Device) -> Option<Omission> {
         match self {
-            Self::Off => false,
-            Self::Auto => device.kind != VETH,
-            Self::Native => true,
+            Self::Off => Some(Omission::Unasked),
+            Self::Auto => (device.kind == VETH).then_some(Omission::Lossy),
+            Self::Native => None,
         }
     }
 }
 
-/// Makes the program run at a device as was chosen, or not run there.
+/// Why the program does not run at a device that is served all the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Omission {
+    /// Nobody asked for it.
+    Unasked,
+    /// The device may lose what is sent back.
+    Lossy,
+    /// Its driver cannot.
+    Incapable,
+    /// Another program has the place.
+    Taken,
+    /// The kernel had another reason.
+    Refused,
+}
+
+impl Omission {
+    /// What an operator is told; nothing where nothing was asked for.
+    pub(super) const fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Unasked => None,
+            Self::Lossy => Some("what a veth device sends back may be lost"),
+            Self::Incapable => Some(INCAPABLE),
+            Self::Taken => Some(TAKEN),
+            Self::Refused => Some("the kernel does not attach it; --xdp native says why"),
+        }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP) => Self::Incapable,
+            Some(libc::EBUSY | libc::EEXIST) => Self::Taken,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// Makes the program run at a device as was chosen, or not run there: why not.
 pub(super) fn attach(
     program: &Program,
     index: u32,
     choice: XdpChoice,
     pins: &Pins,
-) -> Result<(), Failure> {
+) -> Result<Option<Omission>, Failure> {
     let path = pins.link(&pin_name(program.hook.name, index));
     let device = Device::read(index).map_err(failed)?;
     let link = syscall::object_get(&path).ok();
     let found = link.as_ref().and_then(|link| syscall::describe_link(link).ok());
     let found = found.filter(|found| found.target == LinkTarget::Xdp { index });
-    let wanted = choice.has(&device);
+    let omission = choice.omits(&device);
     let runs = device.xdp.filter(|(id, _)| found.is_some_and(|found| found.program == *id));
     match (runs, &link) {
-        (Some((id, XdpMode::Native)), Some(link)) if wanted => {
-            if id == program.id {
-                return Ok(());
+        (Some((id, XdpMode::Native)), Some(link)) if omission.is_none() => {
+            if id != program.id {
+                syscall::link_update(link, &program.fd).map_err(failed)?;
             }
-            return syscall::link_update(link, &program.fd).map_err(Failure::Kernel);
+            return Ok(None);
         }
         (_, Some(_)) => links::detach(&path).map_err(Failure::Pin)?,
         (_, None) => {}
     }
-    if !wanted {
-        return Ok(());
+    if omission.is_some() {
+        return Ok(omission);
     }
     match syscall::link_create_xdp(&program.fd, index) {
-        Ok(link) => pin(&link, pins, &path),
-        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Err(Failure::Gone),
+        Ok(link) => pin(&link, pins, &path).map(|()| None),
+        // Of a device that has just gone the kernel says EINVAL here.
+        Err(_) if Device::read(index).is_err_and(|error| is_gone(&error)) => Err(Failure::Gone),
         Err(error) if choice == XdpChoice::Auto => {
             tracing::debug!(device = index, %error, "no XDP here: tc alone serves");
-            Ok(())
+            Ok(Some(Omission::of(&error)))
         }
         Err(error) => Err(Failure::Kernel(why(error))),
     }
@@ -77,12 +114,14 @@ pub(super) fn attach(
 
 /// What the kernel's answer means.
 fn why(error: io::Error) -> io::Error {
-    let text = match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) => "its driver has no native XDP",
-        Some(libc::EBUSY | libc::EEXIST) => "another XDP program is there; see show programs",
-        _ => return error,
-    };
-    io::Error::other(text)
+    match Omission::of(&error) {
+        Omission::Incapable => io::Error::other(INCAPABLE),
+        Omission::Taken => io::Error::other(TAKEN),
+        _ => error,
+    }
 }
 
+/// The words for what the kernel says of a device.
+const INCAPABLE: &str = "its driver has no native XDP";
+const TAKEN: &str = "another XDP program is there; see show programs";
 const VETH: &str = "veth";
