@@ -8,10 +8,10 @@ use crate::{
     addr::Addr,
     affinity::{AffinityKey, AffinityPin, Member, MemberKey},
     backend::Backend,
-    be::Be32,
+    be::{Be16, Be32},
     counter::Counter,
     key::{FrontendKey4, FrontendKey6, FrontendValue},
-    pick::pick,
+    pick::{client_bits, pick},
     range::{Admission, CidrKey, CidrRule, RangeKey},
     service::{Algorithm, Empty, ServiceFlags, SetWord},
     slot::Slot,
@@ -49,6 +49,19 @@ pub struct ServiceView {
     pub affinity_secs: u32,
     /// The service port's number.
     pub id: u32,
+}
+
+impl ServiceView {
+    /// The 32 bits by which a client whose address and port are known picks a slot of a Maglev
+    /// set: with ClientIP affinity those that it has with all its ports (AFF-01).
+    #[inline(always)]
+    pub const fn bits_of(&self, source: Addr, source_port: Be16) -> u32 {
+        if self.flags.contains(ServiceFlags::AFFINITY) {
+            client_bits(source, Be16::ZERO)
+        } else {
+            client_bits(source, source_port)
+        }
+    }
 }
 
 /// Read access to the maps, and the one write that a decision makes.
@@ -96,7 +109,7 @@ pub trait Client {
     /// of a pod's namespace.
     fn comes_from(&self, ipv6: bool, test: impl Fn(Addr) -> bool) -> bool;
     /// 32 bits that pick a slot of the Service's set: random ones, or those of the client where
-    /// they are known and the set is a Maglev set (see [`client_bits`](crate::pick::client_bits)).
+    /// they are known and the set is a Maglev set (see [`ServiceView::bits_of`]).
     fn entropy(&self, service: &ServiceView) -> u32;
     /// Whether this begins a flow. A packet that does not may yet be of one that another node
     /// had: a Maglev set finds its backend again, all others leave it alone.

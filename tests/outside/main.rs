@@ -9,6 +9,7 @@
 mod bed;
 mod clsact;
 mod devices;
+mod explain;
 mod failover;
 mod firewall;
 mod flood;

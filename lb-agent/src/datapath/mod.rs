@@ -20,6 +20,7 @@ pub mod maps;
 mod netlink;
 pub mod netns;
 pub mod probe;
+pub mod route;
 pub mod selftest;
 pub mod syscall;
 pub mod trace;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use lb_common::{
+    addr::Addr,
     affinity::{AffinityKey, AffinityPin},
     counter::Counter,
     flow::{FlowEntry, FlowKey},
@@ -96,6 +97,18 @@ impl View {
         });
         let unreadable = |source| Error::Map { operation: "read", map: maps::FLOWS, source };
         Ok(read.map_err(unreadable)?)
+    }
+
+    /// A half of a flow.
+    pub fn half(&self, key: &FlowKey) -> Result<Option<FlowEntry>, ViewError> {
+        let unreadable = |source| Error::Map { operation: "read", map: maps::FLOWS, source };
+        Ok(self.maps.flows.get(key).map_err(unreadable)?)
+    }
+
+    /// The node's own addresses, IPv4 and IPv6, that flows to other nodes' backends leave with;
+    /// zero for none.
+    pub fn own_addresses(&self) -> (Addr, Addr) {
+        self.maps.config.read(0).map_or_else(Default::default, |it| (it.snat4, it.snat6))
     }
 
     /// The cookies of the network namespaces that are left alone.

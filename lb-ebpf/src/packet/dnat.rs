@@ -4,13 +4,11 @@
 use lb_common::{
     addr::Addr,
     backend::BackendFlags,
-    be::Be16,
     config::Config,
     counter::Counter,
     flow::{FlowEntry, FlowFlags, FlowKey, Seen},
     key::{FrontendKey4, FrontendKey6},
-    pick::client_bits,
-    service::{Algorithm, ServiceFlags},
+    service::Algorithm,
     translate::{Client, Destination, Scope, ServiceView, translate},
     verdict::{Target, Verdict},
 };
@@ -228,10 +226,7 @@ impl Client for Sender<'_> {
         let FlowKey { source, source_port, .. } = self.packet.key;
         match service.set.algorithm() {
             Algorithm::Random => kernel::random(),
-            Algorithm::Maglev if service.flags.contains(ServiceFlags::AFFINITY) => {
-                client_bits(source, Be16::ZERO)
-            }
-            Algorithm::Maglev => client_bits(source, source_port),
+            Algorithm::Maglev => service.bits_of(source, source_port),
         }
     }
 

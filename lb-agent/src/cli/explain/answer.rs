@@ -7,17 +7,19 @@ use std::{
 };
 
 use lb_common::{
-    affinity::{AffinityKey, AffinityPin},
     counter::Counter,
+    protocol::Protocol,
     service::{Algorithm, FrontendKind, Service, ServiceFlags, SetWord},
-    translate::translate,
-    verdict::Verdict,
+    translate::{Maps as _, Scope, translate},
+    verdict::{self, Verdict},
 };
 use serde::Serialize;
 
 use super::{
     guard, nobody,
     question::{Caller, From, Target},
+    scene::Scene,
+    way::Way,
 };
 use crate::{
     model::Family,
@@ -30,9 +32,16 @@ use crate::{
 pub(super) struct Answer {
     /// What was asked about.
     target: String,
+    /// Who dials.
+    from: String,
+    /// Where it is translated: `socket`, `device`, `pod device` or `none`.
+    path: &'static str,
+    /// The devices.
+    devices: Vec<String>,
     /// The verdict in one line.
     verdict: String,
-    /// The counter that the kernel program would count.
+    /// The counter that the kernel program would count; empty if none runs.
+    #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'static str,
     /// The service port, if the target is a frontend.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +51,8 @@ pub(super) struct Answer {
     local: bool,
     /// Everything that a new connection may reach.
     backends: Vec<String>,
+    /// The client's flows to this target that are open.
+    flows: Vec<String>,
     /// How it came to this, in order.
     steps: Vec<Step>,
 }
@@ -60,32 +71,42 @@ struct Step {
 }
 
 /// Runs the kernel's decision over a copy of its maps and says how it went.
-pub(super) fn explain(
-    tables: &Tables,
-    pins: &[(AffinityKey, AffinityPin)],
-    target: Target,
-    from: From,
-    now_ns: u64,
-) -> Answer {
+pub(super) fn explain(scene: &Scene<'_>, target: Target, from: From) -> Answer {
+    let Scene { tables, way, now_ns, .. } = scene;
     let maps = Playground::new(tables);
-    maps.pins.borrow_mut().extend(pins.iter().copied());
-    let caller = Caller { from, now_ns };
+    maps.pins.borrow_mut().extend(scene.pins.iter().copied());
+    let (scope, by_packet, now_ns) = (way.scope(), way.is_by_packet(), *now_ns);
+    let caller = Caller { from, scope, by_packet, now_ns };
     let verdict = translate(&maps, &caller, &target.destination());
+    let devices = match way {
+        Way::Pod { devices } | Way::Outside { devices } => devices.clone(),
+        Way::Socket | Way::Nowhere { .. } => Vec::new(),
+    };
     let mut answer = Answer {
         target: target.to_string(),
+        from: from.to_string(),
+        path: way.name(),
+        devices,
         verdict: String::new(),
         reason: verdict.reason().name(),
         service: None,
         local: false,
         backends: Vec::new(),
+        flows: Vec::new(),
         steps: Vec::new(),
     };
+    if !matches!(way, Way::Pod { .. }) {
+        let (found, rule) = way.describe(from);
+        answer.step("path", found, rule);
+    }
     match tables.service_at(&target.destination()) {
         Some(index) if nobody::is_somebodys(&verdict) => {
-            answer.describe_service(tables, index, target, from, &verdict);
+            answer.describe_service(scene, index, target, &caller, &verdict);
         }
         _ => answer.describe_nobody(tables, target, from, verdict.reason()),
     }
+    answer.add_flows(scene);
+    answer.add_blindness(way, target);
     answer
 }
 
@@ -134,7 +155,7 @@ impl Answer {
 
     /// Adds where the caller's packets are translated, if its sockets are left alone.
     pub(super) fn add_pod(&mut self, from: From, pods: &[PodLine]) {
-        let From::Address(address) = from else { return };
+        let Some(address) = from.address() else { return };
         let Some(pod) = pods.iter().find(|pod| pod.addresses.contains(&address)) else { return };
         let PodLine { pod, mark, devices, .. } = pod;
         let found = if devices.is_empty() {
@@ -145,56 +166,107 @@ impl Answer {
         self.step("pod whose sockets are not translated", found, "SOC-13");
     }
 
+    /// Adds what is open already. The flow of the very address and port goes before the decision.
+    fn add_flows(&mut self, scene: &Scene<'_>) {
+        for flow in scene.flows.iter().take(MOST) {
+            let line = flow.to_string();
+            self.step("flow", line.clone(), "");
+            self.flows.push(line);
+        }
+        if scene.flows.len() > MOST {
+            self.step("flow", format!("and {} more", scene.flows.len() - MOST), "");
+        }
+        if let Some(flow) = scene.flows.iter().find(|flow| flow.is_exact && flow.is_open) {
+            let line = format!(
+                "goes on to {}, as a flow that is open ({}); without it: ",
+                flow.backend, flow.phase
+            );
+            self.verdict.insert_str(0, &line);
+        }
+    }
+
+    /// Says so where no program of ours meets the client.
+    fn add_blindness(&mut self, way: &Way, target: Target) {
+        let why = match way {
+            Way::Nowhere { reason } => format!("passes untouched: {reason}"),
+            Way::Socket if target.protocol == Protocol::SCTP && self.is_frontend() => {
+                "passes untouched: the kernel runs no hook at an SCTP socket (SOC-12)".to_owned()
+            }
+            _ => return,
+        };
+        self.reason = "";
+        self.verdict = why;
+    }
+
     /// A frontend: its Service, policy, affinity and backends.
     fn describe_service(
         &mut self,
-        tables: &Tables,
+        scene: &Scene<'_>,
         index: u32,
         target: Target,
-        from: From,
+        caller: &Caller,
         verdict: &Verdict,
     ) {
+        let (tables, from) = (scene.tables, caller.from);
         let record = tables.services.at(index);
         let name = name(tables, &record);
         let kind = record.flags().kind();
         self.step("frontend", format!("{} of {name}", kind.name()), frontend_rule(kind));
-        self.describe_policy(&record);
+        self.describe_policy(&record, caller.scope);
         self.describe_ranges(tables, &record, from);
         self.describe_affinity(&record);
         self.describe_algorithm(&record);
-        self.backends = backends(tables, record.inside);
-        for backend in self.backends.clone() {
-            self.step("backend", backend, "");
-        }
+        let set = if caller.scope == Scope::Inside { record.inside } else { record.outside };
+        self.describe_backends(scene, set, from);
         self.verdict = match verdict {
-            Verdict::Translate(backend, Counter::TranslatedAffinity) => {
-                let to = SocketAddr::new(backend.address.to_ip(), backend.port.to_host());
-                format!("goes to {to}, where this client is pinned by ClientIP affinity (AFF-01)")
+            Verdict::Translate(backend, reason) => {
+                let is_picked = tables
+                    .service(index, caller.scope)
+                    .is_some_and(|service| caller.is_picked(&service));
+                let whom = self.whom(&name, backend, *reason, is_picked);
+                let seen = if caller.by_packet {
+                    let one = *reason == Counter::TranslatedAffinity || is_picked;
+                    scene.seen(set, one.then_some(backend.backend), from, kind)
+                } else {
+                    format!("the client goes on seeing {} as its peer", target.address)
+                };
+                format!("goes to {whom}; {seen}")
             }
-            Verdict::Translate(backend, _) if self.backends.len() == 1 => format!(
-                "goes to {} of {name}, its only backend; the client goes on seeing {} as its peer",
-                SocketAddr::new(backend.address.to_ip(), backend.port.to_host()),
-                target.address,
-            ),
-            Verdict::Translate(..) => format!(
-                "goes to one of {} backends of {name}; the client goes on seeing {} as its peer",
-                self.backends.len(),
-                target.address,
-            ),
             Verdict::Drop(Counter::DroppedSourceRange) => guard::blocked(&name, from),
-            Verdict::Drop(_) => format!(
-                "gets no answer: {name} has endpoints, but none on this node, and its policy is Local (NOEP-02)"
-            ),
+            Verdict::Drop(_) => silence(&name, kind),
             _ => refusal(&name, verdict.reason()),
         };
-        if from == From::Pod && record.flags().contains(ServiceFlags::SOURCE_RANGES) {
-            self.verdict = format!("for a pod in the ranges below: {}", self.verdict);
+        let has_ranges = record.flags().contains(ServiceFlags::SOURCE_RANGES);
+        match from {
+            From::Pod if has_ranges => {
+                self.verdict = format!("for a pod in the ranges below: {}", self.verdict);
+            }
+            From::Outside if has_ranges => {
+                self.verdict = format!("for a client in the ranges below: {}", self.verdict);
+            }
+            _ => {}
         }
-        self.local = kind == FrontendKind::ClusterIp && is_local(&record);
+        let is_of_local = kind == FrontendKind::ClusterIp || caller.scope == Scope::Outside;
+        self.local = is_of_local && is_local(&record);
         self.service = Some(name);
     }
 
-    fn describe_policy(&mut self, record: &Service) {
+    /// Which backend it is, as far as that is known beforehand.
+    fn whom(&self, name: &str, to: &verdict::Target, reason: Counter, is_picked: bool) -> String {
+        let backend = SocketAddr::new(to.address.to_ip(), to.port.to_host());
+        match (self.backends.len(), reason) {
+            (_, Counter::TranslatedAffinity) => format!(
+                "{backend} of {name}, where this client is pinned by ClientIP affinity (AFF-01)"
+            ),
+            (1, _) => format!("{backend} of {name}, its only backend"),
+            (count, _) if is_picked => format!(
+                "{backend} of {name}, which Maglev has for this client on every node (SVC-11), out of {count} backends"
+            ),
+            (count, _) => format!("one of {count} backends of {name}"),
+        }
+    }
+
+    fn describe_policy(&mut self, record: &Service, scope: Scope) {
         let local = is_local(record);
         let (found, rule) = match (record.flags().kind(), local) {
             (FrontendKind::ClusterIp, false) => {
@@ -204,12 +276,31 @@ impl Answer {
                 ("internalTrafficPolicy Local: endpoints of this node only", "TRP-11")
             }
             (_, false) => ("externalTrafficPolicy Cluster: endpoints of all nodes", "TRP-12"),
+            (_, true) if scope == Scope::Outside => {
+                ("externalTrafficPolicy Local: endpoints of this node only", "TRP-13")
+            }
             (_, true) => (
                 "externalTrafficPolicy Local, but clients on a node get endpoints of all nodes",
                 "TRP-13",
             ),
         };
         self.step("policy", found.to_owned(), rule);
+    }
+
+    /// Who may get it; of packets, as whom the client is seen there.
+    fn describe_backends(&mut self, scene: &Scene<'_>, set: SetWord, from: From) {
+        for slot in scene.tables.members_of(set) {
+            let backend = scene.tables.backends.at(slot.backend);
+            let address = SocketAddr::new(backend.address.to_ip(), slot.port.to_host());
+            let line = format!("{address} {}", backend.life.state().name());
+            let place = scene.place(slot.backend, from);
+            self.backends.push(line.clone());
+            self.step(
+                "backend",
+                place.map_or(line.clone(), |place| format!("{line}, {place}")),
+                "",
+            );
+        }
     }
 
     fn describe_ranges(&mut self, tables: &Tables, record: &Service, from: From) {
@@ -257,7 +348,11 @@ impl Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.target, self.verdict)?;
+        f.write_str(&self.target)?;
+        if !self.devices.is_empty() {
+            write!(f, " from {}, at device {}", self.from, self.devices.join(" or "))?;
+        }
+        write!(f, ": {}", self.verdict)?;
         for Step { about, found, rule } in &self.steps {
             write!(f, "\n  {about:<10} {found}")?;
             if !rule.is_empty() {
@@ -285,21 +380,6 @@ fn ports_of(tables: &Tables, address: IpAddr) -> Vec<String> {
     ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect()
 }
 
-/// The members of a set, with what keeps a reader from having to look them up.
-fn backends(tables: &Tables, set: SetWord) -> Vec<String> {
-    let mut lines: Vec<_> = tables
-        .members_of(set)
-        .iter()
-        .map(|slot| {
-            let backend = tables.backends.at(slot.backend);
-            let address = SocketAddr::new(backend.address.to_ip(), slot.port.to_host());
-            format!("{address} {}", backend.life.state().name())
-        })
-        .collect();
-    lines.sort();
-    lines
-}
-
 fn is_local(record: &Service) -> bool {
     record.flags().contains(ServiceFlags::LOCAL)
 }
@@ -319,6 +399,13 @@ fn refusal(name: &str, reason: Counter) -> String {
     }
     format!(
         "is refused: {name} has no endpoint that is ready, or serving while it terminates (NOEP-01)"
+    )
+}
+
+fn silence(name: &str, kind: FrontendKind) -> String {
+    let rule = if kind == FrontendKind::ClusterIp { "NOEP-02" } else { "NOEP-03" };
+    format!(
+        "gets no answer: {name} has endpoints, but none on this node, and its policy is Local ({rule})"
     )
 }
 

@@ -12,9 +12,9 @@ use crate::{cli::output::range as range_text, plan::tables::Tables};
 /// The ranges of a service port, or the one that admits the client, with the rule.
 pub(super) fn ranges(tables: &Tables, id: u32, from: From) -> (String, &'static str) {
     let client = match from {
-        From::Address(address) => Some(Addr::from(address)),
+        From::Address(address, _) => Some(Addr::from(address)),
         From::Host => Some(Guard::NODE),
-        From::Pod => None,
+        From::Pod | From::Outside => None,
     };
     let admitted = client.and_then(|client| tables.admitted_by(&RangeKey::client(id, client)));
     match admitted {
@@ -38,8 +38,8 @@ pub(super) fn ranges(tables: &Tables, id: u32, from: From) -> (String, &'static 
 /// The verdict on a client that no range admits.
 pub(super) fn blocked(name: &str, from: From) -> String {
     let client = match from {
-        From::Address(address) => address.to_string(),
-        From::Host | From::Pod => "this node's own address".to_owned(),
+        From::Address(address, _) => address.to_string(),
+        From::Host | From::Pod | From::Outside => "this node's own address".to_owned(),
     };
     format!("gets no answer: {client} is in none of loadBalancerSourceRanges of {name} (LB-06)")
 }

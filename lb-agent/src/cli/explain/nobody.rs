@@ -36,6 +36,9 @@ pub(super) fn verdict(
                 "gets no answer: {address} is in ServiceCIDR {cidr}, and no Service has it (CIP-05)"
             )
         }
+        Counter::PassNodePortElsewhere if from == From::Outside && address.is_loopback() => {
+            "passes untouched: loopback of a client outside is the client itself (NP-05)".to_owned()
+        }
         Counter::PassNodePortElsewhere if from != From::Host && address.is_loopback() => {
             "passes untouched: loopback in a pod is the pod, not the node (NP-05)".to_owned()
         }

@@ -14,6 +14,7 @@ use lb_common::{
     key::{FrontendKey4, FrontendKey6},
     protocol::Protocol,
     range::Guard,
+    service::{Algorithm, ServiceFlags},
     translate::{Client, Destination, Scope, ServiceView},
 };
 
@@ -33,8 +34,11 @@ pub(super) enum From {
     Host,
     /// A process in a pod that has not bound an address.
     Pod,
-    /// A pod with this address, or a socket that is bound to it.
-    Address(IpAddr),
+    /// A client outside of the node, wherever it is.
+    Outside,
+    /// Who has this address: a pod, a socket that is bound to it, or a client outside. Zero: any
+    /// of its ports.
+    Address(IpAddr, u16),
 }
 
 /// What is wrong with the question.
@@ -56,7 +60,9 @@ pub(super) enum QuestionError {
         text: String,
     },
     /// Neither a word nor an address.
-    #[error("{text:?} is neither \"host\" nor \"pod\" nor an address")]
+    #[error(
+        "{text:?} is neither \"host\" nor \"pod\" nor \"outside\" nor an address, as 192.0.2.7 or 192.0.2.7:40000"
+    )]
     Who {
         /// The text that was given.
         text: String,
@@ -66,6 +72,10 @@ pub(super) enum QuestionError {
 /// A client as the decision sees it, with chance and clock held still.
 pub(super) struct Caller {
     pub(super) from: From,
+    /// Inside or outside of the cluster.
+    pub(super) scope: Scope,
+    /// Whether packets are translated, not a socket: a Maglev set then picks by the client.
+    pub(super) by_packet: bool,
     pub(super) now_ns: u64,
 }
 
@@ -113,17 +123,52 @@ impl FromStr for From {
         match text {
             "host" => Ok(Self::Host),
             "pod" => Ok(Self::Pod),
-            _ => text
-                .parse()
-                .map(Self::Address)
-                .map_err(|_| QuestionError::Who { text: text.to_owned() }),
+            "outside" => Ok(Self::Outside),
+            _ => {
+                let address = text.parse().map(|address: IpAddr| (address, 0));
+                let with_port = || text.parse().map(|it: SocketAddr| (it.ip(), it.port()));
+                let (address, port) = address
+                    .or_else(|_| with_port())
+                    .map_err(|_| QuestionError::Who { text: text.to_owned() })?;
+                Ok(Self::Address(address.to_canonical(), port))
+            }
+        }
+    }
+}
+
+impl From {
+    /// Its address, if that is known.
+    pub(super) const fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address, _) => Some(address),
+            Self::Host | Self::Pod | Self::Outside => None,
+        }
+    }
+
+    /// Its port, if that is known.
+    pub(super) const fn port(self) -> Option<u16> {
+        match self {
+            Self::Address(_, port) if port != 0 => Some(port),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("a process of this node"),
+            Self::Pod => f.write_str("a pod"),
+            Self::Outside => f.write_str("a client outside"),
+            Self::Address(address, 0) => write!(f, "{address}"),
+            Self::Address(address, port) => write!(f, "{}", SocketAddr::new(*address, *port)),
         }
     }
 }
 
 impl Client for Caller {
     fn scope(&self) -> Scope {
-        Scope::Inside
+        self.scope
     }
 
     fn on_host(&self) -> bool {
@@ -134,27 +179,45 @@ impl Client for Caller {
     /// looked up in AFFINITY.
     fn identity(&self) -> Addr {
         match self.from {
-            From::Address(address) => address.into(),
-            From::Host | From::Pod => AffinityKey::namespace(0),
+            From::Address(address, _) => address.into(),
+            From::Host | From::Pod | From::Outside => AffinityKey::namespace(0),
         }
     }
 
-    /// A pod's address is not known here: it is taken for one that is admitted, and the
-    /// answer says who is.
+    /// Where an address is not known it is taken for one that is admitted, and the answer says
+    /// who is.
     fn comes_from(&self, _ipv6: bool, test: impl Fn(Addr) -> bool) -> bool {
         match self.from {
             From::Host => test(Guard::NODE),
-            From::Pod => true,
-            From::Address(address) => test(address.into()),
+            From::Pod | From::Outside => true,
+            From::Address(address, _) => test(address.into()),
         }
     }
 
-    fn entropy(&self, _: &ServiceView) -> u32 {
-        0
+    /// By chance as if the first slot were drawn; by the client where that is what decides.
+    fn entropy(&self, service: &ServiceView) -> u32 {
+        match (self.is_picked(service), self.from) {
+            (true, From::Address(address, port)) => {
+                service.bits_of(address.into(), Be16::from_host(port))
+            }
+            _ => 0,
+        }
     }
 
     fn now_ns(&self) -> u64 {
         self.now_ns
+    }
+}
+
+impl Caller {
+    /// Whether it is known which slot this very client gets: of a Maglev set, at whose slots
+    /// packets are sent by the client's address and port, or with affinity by its address.
+    pub(super) fn is_picked(&self, service: &ServiceView) -> bool {
+        let is_sticky = service.flags.contains(ServiceFlags::AFFINITY);
+        self.by_packet
+            && service.set.algorithm() == Algorithm::Maglev
+            && self.from.address().is_some()
+            && (is_sticky || self.from.port().is_some())
     }
 }
 
@@ -187,5 +250,19 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!("node".parse::<From>().unwrap_err().to_string().contains("\"node\" is neither"));
+    }
+
+    #[test]
+    fn who_dials_has_a_port_or_none() {
+        for (text, address, port) in [
+            ("192.0.2.7", "192.0.2.7", None),
+            ("192.0.2.7:40000", "192.0.2.7", Some(40_000)),
+            ("::ffff:192.0.2.7", "192.0.2.7", None),
+            ("2001:db8::7", "2001:db8::7", None),
+            ("[2001:db8::7]:40000", "2001:db8::7", Some(40_000)),
+        ] {
+            let from: From = text.parse().unwrap();
+            assert_eq!((from.address(), from.port()), (Some(address.parse().unwrap()), port));
+        }
     }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What `explain` says of the golden clusters.
 
-use lb_common::affinity::{AffinityKey, AffinityPin};
+use lb_common::{
+    addr::Addr,
+    affinity::{AffinityKey, AffinityPin},
+};
 
 use super::*;
 use crate::{
@@ -28,7 +31,32 @@ fn ask_with(
     target: &str,
     from: &str,
 ) -> String {
-    explain(tables, pins, target.parse().unwrap(), from.parse().unwrap(), 1).to_string()
+    ask_by(Way::Socket, tables, pins, target, from)
+}
+
+/// From outside, by a device.
+fn ask_outside(tables: &Tables, target: &str, from: &str) -> String {
+    ask_by(Way::Outside { devices: vec!["eth0".to_owned()] }, tables, &[], target, from)
+}
+
+fn ask_by(
+    way: Way,
+    tables: &Tables,
+    pins: &[(AffinityKey, AffinityPin)],
+    target: &str,
+    from: &str,
+) -> String {
+    let own: IpAddr = "192.168.50.11".parse().unwrap();
+    let scene = Scene {
+        tables,
+        pins,
+        way,
+        own: (own.into(), Addr::ZERO),
+        is_here: &|_| false,
+        flows: Vec::new(),
+        now_ns: 1,
+    };
+    explain(&scene, target.parse().unwrap(), from.parse().unwrap()).to_string()
 }
 
 #[test]
@@ -37,6 +65,7 @@ fn a_cluster_ip_has_its_service_policy_and_backends() {
     assert_eq!(
         answer,
         "10.96.0.1:80/TCP: goes to one of 2 backends of default/web:http/TCP; the client goes on seeing 10.96.0.1:80 as its peer
+  path       its socket is translated, no packet (SOC-06)
   frontend   ClusterIP of default/web:http/TCP (CIP-01)
   policy     internalTrafficPolicy Cluster: endpoints of all nodes (TRP-10)
   backend    10.244.1.10:8080 active
@@ -132,14 +161,110 @@ fn a_pinned_client_is_told_its_backend() {
     let tables = tables(AFFINITY);
     let id = tables.names.keys().copied().next().unwrap();
     let (backend, record) = tables.backends.iter().last().unwrap();
-    let client: std::net::IpAddr = "10.244.1.77".parse().unwrap();
+    let client: IpAddr = "10.244.1.77".parse().unwrap();
     let key = AffinityKey::new(client.into(), id);
     let generation = record.life.generation;
     let pin = AffinityPin { backend, generation, last_seen_ns: 0 };
     let answer = ask_with(&tables, &[(key, pin)], "10.96.0.1:80", "10.244.1.77");
-    let expected = format!("goes to {}:8080, where this client is pinned", record.address);
+    let expected = format!(
+        "goes to {}:8080 of default/web:http/TCP, where this client is pinned",
+        record.address
+    );
     assert!(answer.contains(&expected), "{answer}");
     assert!(answer.contains("ClientIP, 600 s after the last connection (AFF-02)"), "{answer}");
+}
+
+/// TRP-12, TRP-13, MSQ-03: by which device, from which set, and as whom the client is seen.
+#[test]
+fn a_client_outside_is_told_its_device_set_and_address() {
+    let answer = ask_outside(&tables(NODE_PORT), "192.168.50.11:30080", "203.0.113.9");
+    assert_eq!(
+        answer,
+        "192.168.50.11:30080/TCP from 203.0.113.9, at device eth0: goes to one of 2 backends of default/web:http/TCP; 1 of them on this node, which sees the client's own address, all others this node's 192.168.50.11 (TRP-12)
+  path       packets of a client outside, at device eth0, by which this node reaches it (TRP-18)
+  frontend   NodePort of default/web:http/TCP (NP-01)
+  policy     externalTrafficPolicy Cluster: endpoints of all nodes (TRP-12)
+  backend    10.244.1.10:8080 active, on this node, sees the client's own address
+  backend    10.244.2.10:8080 active, on another node, sees 192.168.50.11"
+    );
+    let local = ask_outside(&tables(POLICY_LOCAL), "192.168.50.11:30080", "203.0.113.9:40000");
+    for part in [
+        "at device eth0: goes to 10.244.1.10:8080 of default/web:http/TCP, its only backend; the backend sees the client's own address",
+        "externalTrafficPolicy Local: endpoints of this node only (TRP-13)",
+    ] {
+        assert!(local.contains(part), "{part:?} is not in {local}");
+    }
+    let routed = ask_outside(&tables(CLUSTER_IP), "10.96.0.1:80", "203.0.113.9");
+    assert!(routed.contains("192.168.50.11 (CIP-03)"), "{routed}");
+}
+
+/// Whoever is refused or dropped reads why in the first line, with the rule.
+#[test]
+fn noep_03_what_a_client_outside_is_not_given_is_in_the_first_line() {
+    for (manifest, target, from, parts) in [
+        (SOURCE_RANGES, "203.0.113.10:80", "172.16.0.1", ["172.16.0.1 is in none", "(LB-06)"]),
+        (SOURCE_RANGES, "203.0.113.10:80", "outside", ["for a client in the ranges", "goes to"]),
+        (SERVICE_CIDR, "10.96.0.1:81", "203.0.113.9", ["is refused", "(CIP-04)"]),
+        (SERVICE_CIDR, "10.96.7.7:80", "203.0.113.9", ["gets no answer", "(CIP-05)"]),
+        (NODE_PORT, "192.168.50.12:30080", "203.0.113.9", ["passes untouched", "(NP-07)"]),
+        (NO_ENDPOINTS, "10.96.0.2:80", "outside", ["is refused", "(NOEP-01)"]),
+        (POLICY_LOCAL, "192.168.50.11:30081", "outside", ["gets no answer", "(NOEP-03)"]),
+        (NONE_HERE, "10.96.0.1:80", "203.0.113.9", ["gets no answer", "(NOEP-02)"]),
+    ] {
+        let answer = ask_outside(&tables(manifest), target, from);
+        let first = answer.lines().next().unwrap();
+        for part in parts {
+            assert!(first.contains(part), "{part:?} is not in {answer}");
+        }
+    }
+}
+
+/// SVC-11: with a port the very backend is told, which is the table's; without one, that there
+/// is a table; a socket picks by chance.
+#[test]
+fn svc_11_maglev_tells_the_very_backend_of_an_address_and_port() {
+    let tables =
+        tables(&MAGLEV.replace("externalTrafficPolicy: Local", "externalTrafficPolicy: Cluster"));
+    let mut seen = std::collections::BTreeSet::new();
+    for port in 40_000..40_050 {
+        let answer = ask_outside(&tables, "203.0.113.10:80", &format!("203.0.113.9:{port}"));
+        let again = ask_outside(&tables, "192.168.50.11:30080", &format!("203.0.113.9:{port}"));
+        assert!(
+            answer.contains("which Maglev has for this client on every node (SVC-11), out of 3")
+        );
+        let backend = |answer: &str| {
+            answer.split("goes to ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(backend(&answer), backend(&again), "whatever frontend");
+        seen.insert(backend(&answer));
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    let answer = ask_outside(&tables, "203.0.113.10:80", "203.0.113.9");
+    assert!(answer.contains("goes to one of 3 backends"), "{answer}");
+    let answer = ask(&tables, "203.0.113.10:80", "10.244.1.7:40000");
+    assert!(answer.contains("goes to one of 3 backends"), "{answer}");
+}
+
+/// SOC-12, SOC-13, HPN-02: what no hook sees, and a marked pod that may meet itself.
+#[test]
+fn soc_12_sctp_is_for_packets_and_a_marked_pod_sees_the_node_where_it_meets_itself() {
+    let tables = tables(&CLUSTER_IP.replace("protocol: TCP", "protocol: SCTP"));
+    let answer = ask(&tables, "10.96.0.1:80/SCTP", "pod");
+    assert!(
+        answer.contains("passes untouched: the kernel runs no hook at an SCTP socket (SOC-12)")
+    );
+    let way = Way::Pod { devices: vec!["veth7".to_owned()] };
+    let answer = ask_by(way, &tables, &[], "10.96.0.1:80/SCTP", "10.244.1.10");
+    for part in [
+        "from 10.244.1.10, at device veth7: goes to one of 2",
+        "10.244.1.10:8080 active, on this node, sees 192.168.50.11",
+        "10.244.2.10:8080 active, on another node, sees the client's own address",
+    ] {
+        assert!(answer.contains(part), "{part:?} is not in {answer}");
+    }
+    let way = Way::Nowhere { reason: "no program is at device eth7".to_owned() };
+    let answer = ask_by(way, &tables, &[], "10.96.0.1:80/SCTP", "203.0.113.9");
+    assert!(answer.contains("passes untouched: no program is at device eth7"), "{answer}");
 }
 
 const CLUSTER_IP: &str = include_str!("../../../../tests/golden/clusterip/cluster.yaml");
@@ -149,4 +274,7 @@ const NONE_HERE: &str =
 const NODE_PORT: &str = include_str!("../../../../tests/golden/nodeport/cluster.yaml");
 const SERVICE_CIDR: &str = include_str!("../../../../tests/golden/service-cidr/cluster.yaml");
 const SOURCE_RANGES: &str = include_str!("../../../../tests/golden/source-ranges/cluster.yaml");
+const POLICY_LOCAL: &str =
+    include_str!("../../../../tests/golden/external-policy-local/cluster.yaml");
+const MAGLEV: &str = include_str!("../../../../tests/golden/maglev/cluster.yaml");
 const AFFINITY: &str = include_str!("../../../../tests/golden/session-affinity/cluster.yaml");
