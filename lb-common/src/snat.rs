@@ -5,10 +5,13 @@
 //! ip_local_port_range. Of these the client's own first, so that a flow whose state is lost
 //! finds its way again. Which of them is free, FLOWS tells.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::{be::Be16, config::PortRange, key::mix};
 
 /// The ports that flows may be given.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub struct Ports {
     /// Below the local range: from [`FIRST`].
     below: u32,

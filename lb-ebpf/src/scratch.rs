@@ -49,6 +49,19 @@ pub(crate) fn aside<T: Field>() -> Option<T> {
     Some(Live::new(SCRATCH.get_ptr_mut(0))?.load::<T, ASIDE>())
 }
 
+/// Leaves a value for [`search`], beside all else.
+#[inline(always)]
+pub(crate) fn put_search<T: Field>(value: T) -> Option<()> {
+    Live::new(SCRATCH.get_ptr_mut(0))?.store::<T, SEARCH>(value);
+    Some(())
+}
+
+/// What was put there.
+#[inline(always)]
+pub(crate) fn search<T: Field>() -> Option<T> {
+    Some(Live::new(SCRATCH.get_ptr_mut(0))?.load::<T, SEARCH>())
+}
+
 /// [`kernel::coarse_now_ns`], which changes with each tick, for less than half of its price.
 #[inline(always)]
 pub(crate) fn tick_ns() -> u64 {
@@ -88,8 +101,8 @@ fn admit<const BUCKET: usize>(limit: Limit, now_ns: u64) -> bool {
 }
 
 /// Words of SCRATCH: what is laundered, what is put down, what is put aside; the
-/// limits' state and what the time is, which stay.
-const SCRATCH_WORDS: usize = 28;
+/// limits' state and what the time is, which stay; which port is looked for.
+const SCRATCH_WORDS: usize = 36;
 /// Where in SCRATCH things are put down.
 const PUT_DOWN: usize = 64;
 /// Where they are put aside.
@@ -100,3 +113,5 @@ const ROUNDS: usize = 200;
 /// Where the last tick is, and the time then.
 const TICKS: usize = 208;
 const TICK_NS: usize = 216;
+/// Where it is said which port is looked for.
+const SEARCH: usize = 224;

@@ -21,8 +21,7 @@ use super::{
     icmp,
     outcome::{REFUSE, TARGET, TO_BACKEND, TO_CLIENT, TO_STACK, UNKNOWN, is_action},
     parse::Packet,
-    pass, seen,
-    snat::{self, Claim},
+    pass, seen, snat,
 };
 use crate::{
     kernel::{self, Live},
@@ -55,7 +54,7 @@ fn outcome(packet: &Packet) -> i32 {
     if outcome == UNKNOWN {
         outcome = decide(packet);
         if outcome == TARGET {
-            outcome = open(packet, config);
+            outcome = begin(packet, config);
             if !is_action(outcome) {
                 seen::opened(packet);
             }
@@ -139,8 +138,22 @@ fn half(packet: &Packet, target: &Target, scope: Scope) -> FlowEntry {
 }
 
 /// Begins a flow with the forward half that was put down.
+#[inline(always)]
+fn begin(packet: &Packet, config: Live<Config>) -> i32 {
+    let mut outcome = place(packet, config);
+    if outcome == TARGET {
+        outcome = snat::choose(packet, config);
+    }
+    if outcome == TARGET {
+        outcome = open(packet);
+    }
+    outcome
+}
+
+/// Decides who has the way to the backend, this program or the stack, and with which source
+/// address: [`TARGET`] with the forward half put down, or the action.
 #[inline(never)]
-fn open(packet: &Packet, config: Live<Config>) -> i32 {
+fn place(packet: &Packet, config: Live<Config>) -> i32 {
     let Some(mut entry) = maps::take_up::<FlowEntry>() else {
         return pass(Counter::PassNoFlow);
     };
@@ -153,26 +166,34 @@ fn open(packet: &Packet, config: Live<Config>) -> i32 {
             return drop(Counter::DroppedNoAddress);
         }
     }
-    match snat::claim(packet, config, &mut entry) {
-        Claim::Granted => {}
-        Claim::NoPort => return drop(Counter::DroppedNoPort),
-        Claim::NoRoom => return drop(Counter::DroppedFlowsFull),
+    match maps::put_down(entry) {
+        Some(()) => TARGET,
+        None => pass(Counter::PassNoFlow),
     }
-    entry.tag = entry.tag_of(&packet.key);
-    if let Err(occupied) = maps::add_flow(&packet.key, &entry) {
-        maps::remove_flow(&entry.other_key());
+}
+
+/// Adds both halves of a flow, and puts down the tuple that the packet leaves with.
+#[inline(never)]
+fn open(packet: &Packet) -> i32 {
+    let Some(entry) = maps::take_up::<FlowEntry>() else {
+        return pass(Counter::PassNoFlow);
+    };
+    let (key, reply) = (entry.other_key(), entry.other(&packet.key));
+    match maps::add_flow(&key, &reply.tagged(&key)) {
+        Ok(()) => {}
+        Err(Occupied::Key) if snat::leads_to(&key, &reply.to) => {}
+        Err(Occupied::Key) => return drop(Counter::DroppedRace),
+        Err(Occupied::Map) => return drop(Counter::DroppedFlowsFull),
+    }
+    if let Err(occupied) = maps::add_flow(&packet.key, &entry.tagged(&packet.key)) {
+        maps::remove_flow(&key);
         return drop(match occupied {
             Occupied::Key => Counter::DroppedRace,
             Occupied::Map => Counter::DroppedFlowsFull,
         });
     }
     maps::count(Counter::FlowBegun);
-    // In place of the tuple that `decide` put down: the rest of that entry stays.
-    match maps::put_down(entry.to) {
-        Some(()) if entry.flags == 0 => TO_BACKEND,
-        Some(()) => TO_STACK,
-        None => pass(Counter::PassNoFlow),
-    }
+    if entry.flags == 0 { TO_BACKEND } else { TO_STACK }
 }
 
 /// Whether the stack has the way to a backend: one of this node, or one of no node that is at

@@ -1,69 +1,104 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The source that a new flow reaches its backend with: the reply's half in FLOWS is the
 //! claim on it.
+#![expect(unsafe_code, reason = "a global function has a name of its own")]
 
 use core::mem::offset_of;
 
+use bytemuck::{Pod, Zeroable};
 use lb_common::{
+    be::Be16,
     config::Config,
+    counter::Counter,
     flow::{FlowEntry, FlowFlags, FlowKey},
     snat::{ATTEMPTS, Ports},
 };
 
-use super::parse::Packet;
+use super::{drop, outcome::TARGET, parse::Packet};
 use crate::{
-    kernel::Live,
-    maps::{self, Occupied},
+    kernel::{Field, Live},
+    maps,
 };
 
-/// What became of a claim.
-pub(super) enum Claim {
-    /// The forward half is complete, and the reply's half is in FLOWS.
-    Granted,
-    /// No port that was tried is free.
-    NoPort,
-    /// FLOWS is full.
-    NoRoom,
+/// Which source port is looked for.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(8))]
+struct Search {
+    /// The tuple that the flow's own half gives to replies.
+    back: FlowKey,
+    /// Of the flow.
+    hash: u32,
+    /// Those that there are.
+    ports: Ports,
+    /// The client's own.
+    client: Be16,
+    /// Whether the client's own is the first, whichever it is.
+    is_local: u16,
+    _pad: u32,
 }
 
-/// Adds the reply's half of a flow, with the first source port that makes it unlike all
-/// others. A local backend sees the client's own port unless the client reaches it by
-/// another frontend with that port, too.
+impl Field for Search {
+    type Words = [u64; 8];
+}
+
+/// Gives the forward half that is put down the first source port that makes its reply unlike all
+/// others: [`TARGET`], or the action. A local backend sees the client's own port unless the client
+/// reaches it by another frontend with that port, too.
+#[inline(never)]
+pub(super) fn choose(packet: &Packet, config: Live<Config>) -> i32 {
+    match chosen(packet, config) {
+        Some(()) => TARGET,
+        None => drop(Counter::DroppedNoPort),
+    }
+}
+
 #[inline(always)]
-pub(super) fn claim(packet: &Packet, config: Live<Config>, entry: &mut FlowEntry) -> Claim {
-    let client = packet.key.source_port;
-    let ports = Ports::outside(maps::local_ports(config));
-    let hash = packet.key.hash();
-    let is_local = entry.flags & FlowFlags::LOCAL.bits() != 0;
-    let mut reply = entry.other(&packet.key);
+fn chosen(packet: &Packet, config: Live<Config>) -> Option<()> {
+    let FlowEntry { flags, .. } = maps::take_up()?;
+    maps::put_search(Search {
+        back: packet.key.reversed(),
+        hash: packet.key.hash(),
+        ports: Ports::outside(maps::local_ports(config)),
+        client: packet.key.source_port,
+        is_local: u16::from(flags & FlowFlags::LOCAL.bits() != 0),
+        _pad: 0,
+    })?;
     for attempt in 0..ATTEMPTS {
-        let port = if is_local && attempt == 0 {
-            Some(client)
-        } else {
-            ports.candidate(client, hash, attempt)
-        };
-        // Else the verifier would follow each of the ports' ways through all attempts.
-        let Some(port) = port.and_then(maps::launder) else {
-            return Claim::NoPort;
-        };
-        entry.to.source_port = port;
-        let key = entry.other_key();
-        // In place: a copy of the half is an eighth of the stack.
-        reply.tag = reply.tag_of(&key);
-        match maps::add_flow(&key, &reply) {
-            Ok(()) => return Claim::Granted,
-            // The flow's own, whose forward half was lost.
-            Err(Occupied::Key) if leads_to(&key, &reply.to) => return Claim::Granted,
-            Err(Occupied::Key) => {}
-            Err(Occupied::Map) => return Claim::NoRoom,
+        let [port, found]: [u16; 2] = bytemuck::must_cast(snat_try(attempt));
+        if found != 0 {
+            // In place of the tuple alone: the rest of the half stays.
+            let to: FlowKey = maps::take_up()?;
+            return maps::put_down(FlowKey { source_port: Be16::from_wire(port), ..to });
         }
     }
-    Claim::NoPort
+    None
+}
+
+/// The port of an attempt, and whether it is free. A global function: verifiers look into it
+/// once, and not again for each attempt and each way that leads here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn snat_try(attempt: u32) -> u32 {
+    bytemuck::must_cast(tried(attempt).map_or([0, 0], |port| [port.to_wire(), 1]))
+}
+
+#[inline(always)]
+fn tried(attempt: u32) -> Option<Be16> {
+    let Search { back, hash, ports, client, is_local, .. } = maps::search()?;
+    let port = if is_local != 0 && attempt == 0 {
+        client
+    } else {
+        ports.candidate(client, hash, attempt)?
+    };
+    let to: FlowKey = maps::take_up()?;
+    let key = FlowKey { source_port: port, ..to }.reversed();
+    // The flow's own is there if its forward half was lost.
+    (maps::flow(&key).is_none() || leads_to(&key, &back)).then_some(port)
 }
 
 /// Whether the half with this key has packets leave with this tuple.
 #[inline(always)]
-fn leads_to(key: &FlowKey, to: &FlowKey) -> bool {
+pub(super) fn leads_to(key: &FlowKey, to: &FlowKey) -> bool {
     maps::flow(key)
         .is_some_and(|half| half.load::<FlowKey, { offset_of!(FlowEntry, to) }>().same(to))
 }

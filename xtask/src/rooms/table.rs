@@ -125,6 +125,8 @@ pub(crate) const ROOMS: &[Room] = &[
 /// The only files with unsafe code.
 pub(crate) const UNSAFE: &[&str] = &[
     "lb-ebpf/src/packet/headers.rs",
+    "lb-ebpf/src/packet/sctp.rs",
+    "lb-ebpf/src/packet/snat.rs",
     "lb-ebpf/src/sock/address.rs",
     "lb-ebpf/src/kernel.rs",
     "lb-ebpf/src/maps.rs",
