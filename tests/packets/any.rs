@@ -140,7 +140,12 @@ fn random_bytes_do_no_harm() {
 #[test]
 fn a_reply_undoes_what_was_done_to_its_packet() {
     let node = Node::new(&world::ports());
+    let answers = TcpFlags::SYN | TcpFlags::ACK;
     let property = |frame: Frame| {
+        // In a flow that is closed such a reply is another connection's.
+        if matches!(frame.transport, Transport::Tcp(segment) if segment.flags == answers) {
+            return Ok(());
+        }
         let ran = node.run(Hook::Ingress, &frame.bytes());
         let Some(there) = ends(&ran.bytes) else { return Ok(()) };
         if ran.action == 2 || there == (frame.from, frame.to) || there == (frame.to, frame.from) {

@@ -15,7 +15,7 @@ use lb_common::{
 };
 
 use crate::{
-    frame::{ETHERNET, Frame, Said, Segment},
+    frame::{ETHERNET, Frame, Said, Segment, Transport},
     node::{Hook, Node, own},
     pieces::pieces,
     table::{DROP, NEXT, REDIRECT},
@@ -55,7 +55,7 @@ fn a_backend_that_is_gone_loses_its_datagrams_and_keeps_its_connections() {
     assert!(is_new(&node, &datagram()) && is_new(&node, &opening()));
     let answer = Frame::tcp(at("10.2.0.5:8080"), own_port(62_000), Segment::syn_ack());
     assert_eq!(node.run(Hook::Ingress, &answer.bytes()).action, REDIRECT);
-    let data = Frame { transport: crate::frame::Transport::Tcp(Segment::data()), ..opening() };
+    let data = Frame { transport: Transport::Tcp(Segment::data()), ..opening() };
     assert!(!is_new(&node, &data) && !is_new(&node, &datagram()));
     node.apply(&[life(22, State::Dead, 2, Protocol::UDP), life(2, State::Dead, 2, Protocol::TCP)]);
     let ran = node.run(Hook::Ingress, &datagram().bytes());
@@ -82,6 +82,36 @@ fn a_closed_connections_port_can_be_taken_again() {
     }
     assert!(is_new(&node, &opening()));
     assert_eq!(node.flows().len(), 2, "the flow before is gone");
+}
+
+/// A client keeps its address and port on the way to a pod of this node. If it takes the port
+/// again for a connection to the pod itself, only the pod's answers are met here: they are none
+/// of the closed connection's.
+#[test]
+fn a_closed_connections_port_can_be_taken_again_for_the_pod_itself() {
+    for world in world::WORLDS.into_iter().filter(|world| world.protocol == Protocol::TCP) {
+        let mut node = Node::new(&world::ports());
+        let first = world.first(world.client(), world.vip(80));
+        assert_eq!(node.run(Hook::Ingress, &first.bytes()).action, NEXT);
+        let answer = world.reply(world.here(), world.client());
+        let counts = |node: &Node, packet: &Frame, counter| {
+            let ran = node.run(Hook::Egress, &packet.bytes());
+            assert_eq!(ran.action, NEXT);
+            assert!(ran.counted.contains_key(&counter), "{:?}", ran.counted);
+            ran.bytes == packet.bytes()
+        };
+        assert!(!counts(&node, &answer, Counter::FlowReply), "it leaves in the frontend's name");
+        let data = Frame { transport: Transport::Tcp(Segment::data()), ..answer.clone() };
+        assert!(!counts(&node, &data, Counter::FlowReply));
+        assert!(!counts(&node, &answer, Counter::FlowReply), "a handshake's answer, late");
+        for (key, entry) in node.flows() {
+            let seen = entry.seen() | Seen::SYN | Seen::DATA | Seen::FIN;
+            node.put_flow(key, FlowEntry { seen: seen.bits(), ..entry });
+        }
+        assert!(!counts(&node, &data, Counter::FlowReply), "a straggler");
+        assert!(counts(&node, &answer, Counter::PassNoReply), "another connection's");
+        assert!(counts(&node, &data, Counter::PassNoReply) && node.flows().is_empty());
+    }
 }
 
 /// Idle longer than its time-out, and not yet collected: a new flow.
@@ -175,7 +205,7 @@ fn packets_that_are_none_of_ours_are_left_alone() {
     icmp[ETHERNET + 9] = 1;
     let mut lying = datagram().bytes();
     lying[ETHERNET + 2] = 9;
-    let data = Frame { transport: crate::frame::Transport::Tcp(Segment::data()), ..opening() };
+    let data = Frame { transport: Transport::Tcp(Segment::data()), ..opening() };
     for (packet, counter) in [
         (for_another, Counter::PassNotIp),
         (arp, Counter::PassNotIp),

@@ -9,7 +9,7 @@ use lb_common::{
     checksum::Sum,
     config::Config,
     counter::Counter,
-    flow::{FlowEntry, FlowFlags, FlowKey, FlowWords, REFRESH_NS, Seen},
+    flow::{FlowEntry, FlowFlags, FlowKey, FlowWords, REFRESH_NS, Seen, TcpFlags},
     protocol::Protocol,
 };
 
@@ -167,7 +167,8 @@ fn hit<const V6: bool>(packet: &Plain<V6>, half: Live<FlowEntry>) -> Option<Hit>
     }
     let (flags, seen) = (FlowFlags::from_bits_retain(flags), Seen::from_bits_retain(seen));
     let protocol = if packet.is_tcp { Protocol::TCP } else { Protocol::UDP };
-    if packet.tcp.opens() || seen.with(protocol, packet.tcp) != seen {
+    // Whose a segment with SYN is hangs on how far the flow has come.
+    if packet.tcp.contains(TcpFlags::SYN) || seen.with(protocol, packet.tcp) != seen {
         return None;
     }
     let last_seen_ns = half.load::<u64, { offset_of!(FlowEntry, last_seen_ns) }>();

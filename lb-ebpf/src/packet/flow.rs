@@ -5,7 +5,8 @@ use core::mem::offset_of;
 
 use lb_common::{
     counter::Counter,
-    flow::{FlowEntry, FlowFlags, FlowKey, Phase, REFRESH_NS, Seen},
+    flow::{FlowEntry, FlowFlags, FlowKey, Phase, REFRESH_NS, Seen, TcpFlags},
+    protocol::Protocol,
 };
 
 use super::parse::Packet;
@@ -73,6 +74,25 @@ impl Flow {
         let is_young =
             matches!(phase, Phase::Unreplied | Phase::Replied | Phase::SynSent | Phase::CookieWait);
         is_young && maps::kept(self.backend(), self.generation()).is_none()
+    }
+
+    /// Whether a backend's answer to an opening segment is another connection's: this one went
+    /// further, and is closed. A client that kept its port on the way to the backend has taken
+    /// it again for a connection to the backend itself, whose segments do not come by here.
+    #[inline(always)]
+    pub(super) fn is_anothers(&self, packet: &Packet) -> bool {
+        let answers = TcpFlags::SYN.union(TcpFlags::ACK);
+        if packet.key.protocol != Protocol::TCP
+            || packet.tcp.intersection(TcpFlags::all()) != answers
+            || !self.seen().contains(Seen::DATA)
+        {
+            return false;
+        }
+        let mut other = Seen::empty();
+        if let Some(half) = maps::flow(&self.to.reversed()) {
+            other = Seen::from_bits_retain(half.load::<u8, { offset_of!(FlowEntry, seen) }>());
+        }
+        Phase::of(packet.key.protocol, other, self.seen()).may_start_anew()
     }
 
     /// Removes both halves.

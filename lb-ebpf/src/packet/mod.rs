@@ -96,7 +96,14 @@ fn reply(packet: &Packet) -> i32 {
     let Some(flow) = Flow::find(&packet.key) else {
         return pass(Counter::PassNoReply);
     };
-    if !flow.flags.contains(FlowFlags::REPLY.union(FlowFlags::LOCAL)) || !flow.keep(packet) {
+    if !flow.flags.contains(FlowFlags::REPLY.union(FlowFlags::LOCAL)) {
+        return pass(Counter::PassNoReply);
+    }
+    if flow.is_anothers(packet) {
+        flow.forget(packet);
+        return pass(Counter::PassNoReply);
+    }
+    if !flow.keep(packet) {
         return pass(Counter::PassNoReply);
     }
     match maps::put_down(flow.to) {
