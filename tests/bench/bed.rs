@@ -15,6 +15,7 @@ use lab::{
     Lab,
     agent::Agent,
     cluster::Cluster,
+    netns::Netns,
     node::Node,
     objects::NAMESPACE,
     place::Place,
@@ -171,9 +172,9 @@ impl Bed {
         self.lab.client()
     }
 
-    /// The node of the pod that is on none of the columns'.
-    pub(crate) fn far_node(&self) -> Result<&Node> {
-        self.lab.node(&self.far.0.node)
+    /// Where the nodes' links end.
+    pub(crate) fn fabric(&self) -> Netns {
+        Netns::named(format!("{}-fabric", self.lab.id().prefix()))
     }
 
     /// The Service of that pod, for clients outside.

@@ -12,11 +12,13 @@
 //! one round, and a second bare column shows how far two equal things lie apart.
 
 mod bed;
+mod beside;
 mod bulk;
 mod cold;
 mod machine;
 mod micro;
 mod outside;
+mod packets;
 mod probe;
 mod programming;
 mod proxy;
@@ -27,13 +29,13 @@ mod traffic;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::proxy::Proxy;
 
 use crate::{
     bed::Bed,
-    report::Report,
+    report::{Report, Section},
     rounds::{Scale, say},
 };
 
@@ -68,8 +70,12 @@ enum Part {
     Traffic,
     /// The connect hook alone
     Hook,
+    /// The socket path with the packet path and without it
+    Beside,
     /// Clients outside: NodePorts
     Outside,
+    /// What packets cost one by one, and a table with a million flows
+    Packets,
     /// Compile and plan, in memory
     Micro,
 }
@@ -111,33 +117,58 @@ fn measure(args: &Args) -> Result<()> {
     let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
     let mut report = Report::new(machine::describe()?, scale);
     if wants(Part::Micro) {
-        report.sections.extend(micro::run()?);
+        report.sections.extend(timed("compile and plan", micro::run)?);
     }
-    if [Part::Cold, Part::Programming, Part::Traffic, Part::Hook, Part::Outside]
-        .into_iter()
-        .any(wants)
-    {
-        let mut bed = Bed::make(scale, &args.without)?;
-        bed.program_small()?;
-        bed.fill()?;
-        let cold = cold::run(&mut bed)?;
-        if wants(Part::Cold) {
-            report.sections.push(cold);
-        }
-        if wants(Part::Programming) {
-            report.sections.push(programming::run(&mut bed)?);
-        }
-        bed.quiet()?;
-        if wants(Part::Traffic) {
-            report.sections.extend(traffic::requests(&mut bed)?);
-        }
-        if wants(Part::Hook) {
-            report.sections.extend(traffic::hook(&mut bed)?);
-        }
-        if wants(Part::Outside) {
-            report.sections.extend(outside::run(&mut bed)?);
-        }
+    if wants(Part::Packets) {
+        report.sections.extend(timed("packets", || packets::run(scale))?);
+    }
+    if IN_LAB.into_iter().any(wants) {
+        report.sections.extend(in_lab(scale, &args.without, &wants)?);
     }
     say(&format!("done after {:.0} s", started.elapsed().as_secs_f64()));
     report.deliver(args.markdown.clone(), args.only.is_empty() && args.without.is_empty())
 }
+
+/// What needs the lab and a proxy on every node.
+fn in_lab(scale: Scale, without: &[Proxy], wants: &impl Fn(Part) -> bool) -> Result<Vec<Section>> {
+    let mut sections = Vec::new();
+    let mut bed = timed("the lab and its Services", || {
+        let mut bed = Bed::make(scale, without)?;
+        bed.program_small()?;
+        bed.fill()?;
+        Ok(bed)
+    })?;
+    let cold = timed("cold start", || cold::run(&mut bed))?;
+    if wants(Part::Cold) {
+        sections.push(cold);
+    }
+    if wants(Part::Programming) {
+        sections.push(timed("programming", || programming::run(&mut bed))?);
+    }
+    bed.quiet()?;
+    if wants(Part::Traffic) {
+        sections.extend(timed("traffic", || traffic::requests(&mut bed))?);
+    }
+    if wants(Part::Hook) {
+        sections.extend(timed("hook", || traffic::hook(&mut bed))?);
+    }
+    if wants(Part::Beside) {
+        sections.push(timed("beside", || beside::run(&mut bed))?);
+    }
+    if wants(Part::Outside) {
+        sections.extend(timed("outside", || outside::run(&mut bed))?);
+    }
+    Ok(sections)
+}
+
+/// Does a part, and says how long it took.
+fn timed<T>(part: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let done = body().with_context(|| part.to_owned())?;
+    say(&format!("{part}: {:.0} s", started.elapsed().as_secs_f64()));
+    Ok(done)
+}
+
+/// The parts that need the lab.
+const IN_LAB: [Part; 6] =
+    [Part::Cold, Part::Programming, Part::Traffic, Part::Hook, Part::Beside, Part::Outside];

@@ -3,22 +3,24 @@
 //! another one.
 //!
 //! The first row is kube-proxy in nftables mode. The client, the nodes and the pods are on one
-//! processor, so that a round is work alone; a flood is sent by one and received by the other.
+//! processor, so that a round is work alone; so is a flood, from where its frames are made.
 
-use std::{fs, net::SocketAddr, thread};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use lab::{node::Node, place::Place, proxy::Proxy};
+use lab::proxy::Proxy;
 
 use crate::{
     bed::{Bed, Column},
     bulk::Exposed,
-    probe::{PORT, Probe, Task},
-    report::{Line, Row, Section},
+    probe::{Probe, Task},
+    report::{Row, Section},
     rounds::{Scale, order, say},
-    stats::{Quartiles, percentile},
+    stats::Quartiles,
 };
+
+mod flood;
 
 /// What is measured with each kind of backend.
 struct Kind {
@@ -65,7 +67,7 @@ pub(crate) fn run(bed: &mut Bed) -> Result<Vec<Section>> {
     let mut probe = Probe::start(&client)?;
     let columns: Vec<_> = (0..bed.columns.len()).filter(|index| takes(bed, *index)).collect();
     let columns = by_proxy(bed, columns);
-    let mut sections = flood(bed, &mut probe, &columns)?;
+    let mut sections = flood::run(bed, &columns)?;
     for backend in [Backend::Remote, Backend::Local] {
         for kind in KINDS {
             sections.extend(measure(bed, &mut probe, &columns, kind, backend)?);
@@ -153,51 +155,6 @@ fn stream(
     Ok(Section::beside(BASELINE, &title, note, "MiB/s", rows))
 }
 
-/// Small datagrams of many flows: how many arrive a second.
-fn flood(bed: &mut Bed, probe: &mut Probe, columns: &[usize]) -> Result<Vec<Section>> {
-    say(&format!("flood: {FEW} rounds"));
-    let counted = Arrivals::start(bed.far_node()?)?;
-    let mut measured = vec![Vec::new(); columns.len()];
-    for round in 0..=FEW {
-        for place in order(columns.len(), round) {
-            let Some(column) = columns.get(place).and_then(|index| bed.columns.get(*index)) else {
-                continue;
-            };
-            steer(&column.node)?;
-            let SocketAddr::V4(to) = Backend::Remote.at(column) else { continue };
-            let task = Task::Flood { from: bed.client().v4, to, ports: FLOWS, for_ms: FLOOD_MS };
-            let (before, busy) = (counted.now()?, softirq_ticks()?);
-            let (sent, ns) = probe.sent(&task).with_context(|| column.name())?;
-            let (arrived, busy) = (counted.now()? - before, softirq_ticks()? - busy);
-            if let (1.., Some(measured)) = (round, measured.get_mut(place)) {
-                let seconds = ns / 1e9;
-                let lost = 100.0 * (1.0 - arrived / sent);
-                measured.push([arrived / seconds / 1e3, lost.max(0.0), busy / seconds]);
-            }
-        }
-    }
-    drop(counted);
-    let of = |which: usize| -> Vec<Vec<f64>> {
-        let one = |rounds: &Vec<[f64; 3]>| {
-            rounds.iter().filter_map(|values| values.get(which).copied()).collect()
-        };
-        measured.iter().map(one).collect()
-    };
-    let rows = rows(bed, columns, &of(0), |row| row.at_least(1.5));
-    let names = columns.iter().filter_map(|index| bed.columns.get(*index)).map(Column::name);
-    let line = |name, unit, which| {
-        let medians = of(which).into_iter().map(|values| Some(percentile(&values, 50.0)));
-        Line::new(name, unit, medians.collect())
-    };
-    let lines =
-        vec![line("sent, but did not arrive", "%", 1), line("softirq, both processors", "%", 2)];
-    let title = "Small datagrams through a NodePort, a pod of another node";
-    Ok(vec![
-        Section::beside(BASELINE, title, FLOOD_NOTE, "kpps", rows),
-        Section::side("What the flood cost", FLOOD_NOTE, names.collect(), lines),
-    ])
-}
-
 /// A row for each column, with its ratio to the first one's; the goal is Sluice's.
 fn rows(bed: &Bed, columns: &[usize], values: &[Vec<f64>], goal: impl Fn(Row) -> Row) -> Vec<Row> {
     let baseline = values.first().cloned().unwrap_or_default();
@@ -225,61 +182,6 @@ impl Backend {
             Self::Remote => "a pod of another node",
         }
     }
-}
-
-/// Counts datagrams to the pods' port where they reach a node, and drops them. Dropping it
-/// ends that.
-struct Arrivals<'a>(&'a Node);
-
-impl<'a> Arrivals<'a> {
-    fn start(node: &'a Node) -> Result<Self> {
-        let arrivals = Self(node);
-        for line in [
-            "add table netdev flood".to_owned(),
-            "add counter netdev flood arrived".to_owned(),
-            "add chain netdev flood in { type filter hook ingress device eth0 priority 0; }"
-                .to_owned(),
-            format!("add rule netdev flood in udp dport {PORT} counter name arrived drop"),
-        ] {
-            node.output("nft", [line])?;
-        }
-        Ok(arrivals)
-    }
-
-    /// So many until now, once no more come.
-    fn now(&self) -> Result<f64> {
-        let mut last = -1.0;
-        loop {
-            let listed = self.0.output("nft", ["list", "counter", "netdev", "flood", "arrived"])?;
-            let mut words = listed.split_whitespace().skip_while(|word| *word != "packets");
-            let count: f64 = words.nth(1).context("a counter of packets")?.parse()?;
-            if count <= last {
-                return Ok(count);
-            }
-            last = count;
-            thread::sleep(SETTLE);
-        }
-    }
-}
-
-impl Drop for Arrivals<'_> {
-    fn drop(&mut self) {
-        // A node that is gone has no table left.
-        drop(self.0.output("nft", ["delete", "table", "netdev", "flood"]));
-    }
-}
-
-/// Has the second processor do what comes in at a node: the first one sends (RPS).
-fn steer(node: &Place) -> Result<()> {
-    let script = "mount -t sysfs sysfs /sys && echo 2 > /sys/class/net/eth0/queues/rx-0/rps_cpus";
-    node.output("unshare", ["--mount", "sh", "-c", script]).map(drop)
-}
-
-/// Hundredths of seconds that all processors have spent in softirqs (proc(5)).
-fn softirq_ticks() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
-    let ticks = stat.lines().next().and_then(|line| line.split_whitespace().nth(7));
-    ticks.context("softirqs in /proc/stat")?.parse().context("a number of ticks")
 }
 
 /// The Service whose pods are on the column's own node.
@@ -316,15 +218,7 @@ const KINDS: &[Kind] = &[
 
 /// NodePort of the Service whose pod is on a node of its own.
 const FAR: u16 = 30_080;
-/// Flows of a flood.
-const FLOWS: u16 = 1000;
-/// Length of one flood, milliseconds.
-const FLOOD_MS: u64 = 300;
 /// Rounds of what takes long.
 const FEW: u32 = 9;
-/// Time in which what is under way arrives.
-const SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Title of the ratios.
 const BASELINE: &str = "of nftables";
-const FLOOD_NOTE: &str = "UDP with 18 bytes from 1000 ports of one client outside; one processor \
-                          sends, the other does all that comes after the node's device";

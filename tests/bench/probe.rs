@@ -7,7 +7,7 @@
 use std::{
     env,
     io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     process::{ChildStdin, ChildStdout, Stdio},
 };
 
@@ -15,7 +15,6 @@ use anyhow::{Context as _, Result, bail};
 use lab::{place::Place, process::Process};
 use serde::{Deserialize, Serialize};
 
-mod flood;
 pub(crate) mod inside;
 pub(crate) mod partner;
 
@@ -32,8 +31,6 @@ pub(crate) enum Task {
     ConnectCalls { to: Vec<SocketAddr>, count: u32, listen: u16 },
     /// `connect(2)` again and again on one UDP socket.
     Reconnects { to: Vec<SocketAddr>, count: u32 },
-    /// Datagrams of raw frames from `from` and so many ports, as fast as they can be sent.
-    Flood { from: Ipv4Addr, to: SocketAddrV4, ports: u16, for_ms: u64 },
     /// So many pieces of 128 KiB on one connection, to their end.
     Stream { to: Vec<SocketAddr>, pieces: u32 },
     /// Connect until it succeeds.
@@ -115,7 +112,7 @@ impl Probe {
         self.begin(task)?;
         match self.end()? {
             Outcome::Sent { packets, ns } => Ok((packets, ns)),
-            other => bail!("{}: {other:?} is no flood", self.name),
+            other => bail!("{}: {other:?} is no stream", self.name),
         }
     }
 

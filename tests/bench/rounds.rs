@@ -18,15 +18,29 @@ pub(crate) struct Scale {
     pub(crate) exchanges: u32,
     /// Slices that are written, per proxy.
     pub(crate) samples: u32,
+    /// Flows beside those that are measured, packet by packet.
+    pub(crate) flows: u32,
 }
 
 impl Scale {
     /// What the goals are about.
-    pub(crate) const FULL: Self =
-        Self { services: 10_000, rounds: 120, connections: 400, exchanges: 1000, samples: 50 };
+    pub(crate) const FULL: Self = Self {
+        services: 10_000,
+        rounds: 120,
+        connections: 400,
+        exchanges: 1000,
+        samples: 50,
+        flows: 1_000_000,
+    };
     /// Whether everything works.
-    pub(crate) const QUICK: Self =
-        Self { services: 200, rounds: 6, connections: 100, exchanges: 200, samples: 3 };
+    pub(crate) const QUICK: Self = Self {
+        services: 200,
+        rounds: 6,
+        connections: 100,
+        exchanges: 200,
+        samples: 3,
+        flows: 10_000,
+    };
 }
 
 /// Numbers from 0 below `count`, in another order every round, so that no column always

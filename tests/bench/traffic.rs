@@ -15,15 +15,16 @@ use crate::{
 };
 
 /// One kind of measurement, the same in every column.
-struct Kind {
-    title: &'static str,
+pub(crate) struct Kind {
+    /// What it is.
+    pub(crate) title: &'static str,
     note: &'static str,
     /// Most that Sluice may take, as a ratio of bare.
     goal: f64,
     /// Which columns take part.
     takes: fn(&Column) -> bool,
     /// The task of a column in one round.
-    task: fn(&Column, &Bed) -> Task,
+    pub(crate) task: fn(&Column, &Bed) -> Task,
     /// Nanoseconds in one unit of the table, and its name.
     unit: (f64, &'static str),
 }
@@ -102,6 +103,9 @@ fn hooked(column: &Column) -> bool {
 fn one_target(column: &Column) -> Vec<SocketAddr> {
     column.targets().into_iter().take(1).collect()
 }
+
+/// All kinds.
+pub(crate) const KINDS: &[Kind] = &[CONNECTIONS, KEPT, DATAGRAMS, CONNECT_CALL, RECONNECT];
 
 const CONNECTIONS: Kind = Kind {
     title: "New TCP connection, request, response",

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a packet costs, for docs/decisions.md: run with --nocapture, on a quiet machine.
+//! What a packet costs, for docs/decisions.md and for `cargo xtask bench`, which reads the lines
+//! of JSON and has many Services and flows there (`crowd`): run with --nocapture, on a quiet
+//! machine.
 //!
 //! A test run hands one packet in again and again, as the run before left it. So that each run
 //! does all that a first one does, flows come in pairs, of which one undoes what the other
@@ -15,11 +17,12 @@ use lb_common::{
     flow::{FlowEntry, FlowFlags, FlowKey, Seen},
     protocol::Protocol,
 };
+use serde_json::json;
 
 use crate::{
-    frame::{Frame, NODE, PEER, Segment, Transport, UPLINK},
+    crowd,
+    frame::{Frame, NODE, PEER, Said, Segment, Transport, UPLINK},
     node::{Hook, Node, now_ns},
-    world,
 };
 
 /// A kind of packet: the bytes, and the only counter of its runs.
@@ -32,7 +35,7 @@ struct Case {
 
 #[test]
 fn what_a_packet_costs() {
-    let mut node = Node::new(&world::ports());
+    let mut node = crowd::node();
     // The next hops are the node itself, so that a frame that it sends back is one for it.
     for address in ["192.0.2.2", "192.0.2.100", "fd00:192::2"] {
         node.ip(&format!(
@@ -61,10 +64,14 @@ fn what_a_packet_costs() {
     let fresh = new_flows(&node);
     let empty = median(&mut nanoseconds[0]);
     for (case, all) in cases.iter().zip(&mut nanoseconds) {
-        let ns = median(all);
-        println!("{:44} {ns:6.1} ns {:6.1} times an empty program", case.what, ns / empty);
+        tell(case.what, median(all), empty);
     }
-    println!("{:44} {:6.1} ns, an empty program {:.1}", "one run: a new flow", fresh.0, fresh.1);
+    tell("one run: the first packet of a flow", fresh.0, fresh.1);
+}
+
+/// Nanoseconds of a kind of packet, and of an empty program.
+fn tell(what: &str, ns: f64, empty_ns: f64) {
+    println!("{}", json!({ "packet": what, "ns": ns, "empty_ns": empty_ns }));
 }
 
 impl Case {
@@ -109,15 +116,23 @@ fn strangers() -> [Case; 5] {
 }
 
 /// A flow to a local backend, and its replies.
-fn local(node: &mut Node, ipv6: bool) -> [Case; 2] {
+fn local(node: &mut Node, ipv6: bool) -> [Case; 3] {
     let pick = |v4: &str, v6: &str| at(if ipv6 { v6 } else { v4 });
     let frontend = pick("192.0.2.100:80", "[fd00:100::1]:80");
     let backend = pick("10.1.0.5:8080", "[fd00:10:1::5]:8080");
     let from = pick("203.0.113.7:61000", "[fd00:203::7]:61000");
     pair(node, (from, frontend), (from, backend), FlowFlags::LOCAL);
+    let mut error = Frame::tcp(from, backend, Segment::data()).error(Said::PortUnreachable);
+    error.splice(..12, [NODE, PEER].concat());
     [
         case("a flow to a local backend", Hook::Ingress, (from, frontend), Counter::FlowForward),
         case("a local backend's reply", Hook::Egress, (backend, from), Counter::FlowReply),
+        Case {
+            what: "an ICMP error about a packet of that flow",
+            hook: Hook::Egress,
+            packet: error,
+            counter: Some(Counter::IcmpTranslated),
+        },
     ]
 }
 

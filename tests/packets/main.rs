@@ -12,6 +12,8 @@ mod bed;
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod frame;

@@ -4,7 +4,7 @@
 //! `SLUICE_FLOWS=1000000 cargo test -p lb-tests --test packets -- many --nocapture` measures.
 
 use std::{
-    env, fs,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     os::fd::AsRawFd as _,
     time::{Duration, Instant},
@@ -12,14 +12,14 @@ use std::{
 
 use lb_agent::{datapath::collector::Collector, flows::Census};
 use lb_common::{
-    be::Be16,
-    flow::{FlowEntry, FlowKey, Pass, Phase, Seen},
+    flow::{Pass, Phase, Seen},
     maps::Capacities,
-    protocol::Protocol,
 };
+use serde_json::json;
 
 use crate::{
     bed::SMALL,
+    crowd::{self, OPEN},
     frame::{Frame, Segment},
     node::{Hook, Node, now_ns},
     world,
@@ -30,15 +30,15 @@ use crate::{
 /// others.
 #[test]
 fn many_flows_are_looked_after_and_new_ones_served() {
-    let count: u32 = env::var("SLUICE_FLOWS").map_or(100_000, |text| text.parse().unwrap());
-    let entries = (count * 2 + 20_000).next_power_of_two();
+    let count = crowd::count("SLUICE_FLOWS", 100_000);
+    let entries = crowd::room_for(count);
     let mut node = Node::sized(&world::ports(), &Capacities { flows: entries, ..SMALL });
     let alone = new_flows(&node, 1);
     let empty = node.flow_bytes();
     let (half, began_ns) = (count / 2, now_ns());
     node.fill_flows((0..count).map(|number| {
         let seen = if number < half { [OPEN, OPEN] } else { [OPEN, OPEN.union(Seen::RST)] };
-        halves(number, seen, began_ns)
+        crowd::halves(number, seen, began_ns)
     }));
     let full = node.flow_bytes();
     let among = new_flows(&node, 2);
@@ -68,13 +68,19 @@ fn many_flows_are_looked_after_and_new_ones_served() {
     assert_eq!(left.halves, (there - removed) * 2);
     let open = left.phases().find(|(phase, _)| *phase == Phase::Established);
     assert_eq!(open, Some((Phase::Established, u64::from(half))));
-    println!("{count} flows: {empty} bytes of FLOWS empty, {full} with them");
+    let [alone, among] = [&alone, &among].map(|times| percentiles(times));
+    // As `cargo xtask bench` reads it: bytes, nanoseconds at p50 and p99, seconds and those of
+    // the processor.
     println!(
-        "a new flow's packet, ns at p50 and p99: {:?}",
-        [&alone, &among].map(|times| percentiles(times))
-    );
-    println!(
-        "a look {idle_time:.1?} ({idle_cpu:.1?} of CPU), one that takes out half {busy_time:.1?} ({busy_cpu:.1?})"
+        "{}",
+        json!({
+            "flows": count,
+            "bytes": [empty, full],
+            "new_ns": [alone, among],
+            "look_secs": [idle_time.as_secs_f64(), idle_cpu.as_secs_f64()],
+            "half_secs": [busy_time.as_secs_f64(), busy_cpu.as_secs_f64()],
+            "removed": busy.removed,
+        })
     );
 }
 
@@ -95,19 +101,6 @@ fn percentiles(sorted: &[f64]) -> [f64; 2] {
     [50, 99].map(|percent| sorted[(sorted.len() - 1) * percent / 100].round())
 }
 
-/// Both halves of a connection of a client's to another node, heard of at a time.
-fn halves(number: u32, seen: [Seen; 2], last_seen_ns: u64) -> [(FlowKey, FlowEntry); 2] {
-    let [_, a, b, c] = number.to_be_bytes();
-    let client = (Ipv4Addr::new(100, a, b, c).into(), Be16::from_host(40_000));
-    let at = |address: [u8; 4], port| (Ipv4Addr::from(address).into(), Be16::from_host(port));
-    let key = FlowKey::new(client, at([192, 0, 2, 100], 81), Protocol::TCP);
-    // As if each had gone to a backend of its own, so that none wants for a port.
-    let to = FlowKey::new(at([192, 0, 2, 1], 40_000), at([10, a | 128, b, c], 8080), Protocol::TCP);
-    let forward = FlowEntry { to, last_seen_ns, seen: seen[0].bits(), ..FlowEntry::default() };
-    let reply = FlowEntry { seen: seen[1].bits(), ..forward.other(&key) };
-    [(key, forward), (forward.other_key(), reply)]
-}
-
 /// Processor time of this thread.
 fn cpu() -> Duration {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
@@ -122,6 +115,5 @@ pub(crate) fn bytes_of(map: &aya::maps::MapData) -> u64 {
     line.trim().parse().unwrap()
 }
 
-const OPEN: Seen = Seen::ANY.union(Seen::SYN).union(Seen::DATA);
 const NEW: u64 = 2000;
 const SECOND_NS: u64 = 1_000_000_000;

@@ -41,6 +41,7 @@ pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
 /// As [`demo`].
 pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
     setup::need(&[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::NFT, &setup::IPTABLES])?;
+    setup::need(&[&setup::ETHTOOL])?;
     build::bins(Profile::Release, &["lab"])?;
     control_plane(Profile::Release)?;
     run("bench", Profile::Release, args)

@@ -17,7 +17,7 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{Outcome, Task, flood};
+use super::{Outcome, Task};
 
 /// Does what standard input asks for, until it ends.
 pub(crate) fn run() -> Result<()> {
@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// Keeps the calling thread, and what it starts, on one processor: moving about is most of
 /// the noise. Where there is only one, that is it.
-pub(super) fn pin(cpu: usize) -> Result<()> {
+pub(crate) fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     let cpus = thread::available_parallelism()?.get();
     set.set(cpu.min(cpus - 1))?;
@@ -48,7 +48,6 @@ fn perform(task: Task) -> Result<Outcome> {
         Task::Datagrams { to, count } => datagrams(&to, count),
         Task::ConnectCalls { to, count, listen } => connect_calls(&to, count, listen),
         Task::Reconnects { to, count } => reconnects(&to, count),
-        Task::Flood { from, to, ports, for_ms } => flood::flood(from, to, ports, for_ms),
         Task::Stream { to, pieces } => stream(&to, pieces),
         Task::Await { to, limit_ms } => sweep(&[to], limit_ms),
         Task::Sweep { to, limit_ms } => sweep(&to, limit_ms),

@@ -131,6 +131,7 @@ pub(crate) const UNSAFE: &[&str] = &[
     "lb-ebpf/src/kernel.rs",
     "lb-ebpf/src/maps.rs",
     "lb-ebpf/src/collect/main.rs",
+    "lb-ebpf/src/flood/main.rs",
     "lb-agent/src/datapath/wire.rs",
     "lb-agent/src/datapath/arrays.rs",
     "lb-agent/src/datapath/syscall.rs",

@@ -13,7 +13,7 @@ pub(crate) use self::{
     compiler::{BPF_LINTS, LINKER, LINTS, RUST_SOURCE, bpf_sysroot},
     golang::GO,
     mounts::{BPFFS, CGROUP2},
-    tools::{BPFTOOL, CURL, IP, IPTABLES, NFT, OPENSSL, QEMU, STRACE},
+    tools::{BPFTOOL, CURL, ETHTOOL, IP, IPTABLES, NFT, OPENSSL, QEMU, STRACE},
 };
 
 mod apt;
@@ -122,6 +122,7 @@ const ALL: &[&Requirement] = &[
     &IP,
     &NFT,
     &IPTABLES,
+    &ETHTOOL,
     &BPFTOOL,
     &CURL,
     &STRACE,

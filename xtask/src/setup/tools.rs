@@ -33,6 +33,15 @@ pub(crate) static IPTABLES: Requirement = Requirement {
     by_hand: "apt-get update && apt-get install -y iptables",
 };
 
+/// Settings of network devices that `ip` does not know.
+pub(crate) static ETHTOOL: Requirement = Requirement {
+    name: "ethtool",
+    purpose: "offloads of the lab's devices",
+    find: || on_path("ethtool"),
+    install: || apt::install(&["ethtool"]),
+    by_hand: "apt-get update && apt-get install -y ethtool",
+};
+
 /// A second pair of eyes on our maps.
 pub(crate) static BPFTOOL: Requirement = Requirement {
     name: "bpftool",

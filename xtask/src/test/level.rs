@@ -149,8 +149,15 @@ const LEVELS: &[Level] = &[
 
 const LINTS: &[&Requirement] = &[&setup::LINTS, &setup::RUST_SOURCE, &setup::BPF_LINTS];
 const KERNEL: &[&Requirement] = &[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL];
-const LAB: &[&Requirement] =
-    &[&setup::BPFFS, &setup::CGROUP2, &setup::IP, &setup::BPFTOOL, &setup::CURL, &setup::STRACE];
+const LAB: &[&Requirement] = &[
+    &setup::BPFFS,
+    &setup::CGROUP2,
+    &setup::IP,
+    &setup::BPFTOOL,
+    &setup::CURL,
+    &setup::STRACE,
+    &setup::ETHTOOL,
+];
 const CLUSTER: &[&Requirement] = &[
     &setup::BPFFS,
     &setup::CGROUP2,
