@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use aya::Ebpf;
 use k8s_openapi::api::core::v1 as core;
 use lab::{
     Lab,
@@ -29,6 +30,8 @@ pub(crate) struct Bed {
     pub(crate) served: Served,
     /// Sockets of the client outside.
     pub(crate) client: Driver,
+    /// What the other ends of the nodes' devices need for XDP.
+    pub(crate) far_ends: Option<Ebpf>,
 }
 
 /// How a Service can be dialled from outside.
@@ -76,7 +79,7 @@ impl Bed {
         let second =
             Agent::start(served.lab.node("node-2").unwrap(), &change(served.spec())).unwrap();
         let client = served.lab.client().driver().unwrap();
-        let bed = Self { second, served, client };
+        let bed = Self { second, served, client, far_ends: None };
         bed.through(bed.node(1));
         bed
     }
@@ -146,7 +149,7 @@ impl Bed {
                 let shown: BTreeSet<_> =
                     external.iter().flat_map(|row| row.source_ranges.clone()).collect();
                 anyhow::ensure!(
-                    external.len() == EXTERNAL_FRONTENDS
+                    external.len() == EXTERNAL_FRONTENDS * ports(exposed)
                         && external.iter().all(|row| row.outside == wanted)
                         && external.iter().all(|row| row.algorithm == algorithm)
                         && shown == ranges,
@@ -197,6 +200,11 @@ fn ranges(exposed: &Exposed) -> Vec<String> {
     spec.load_balancer_source_ranges.clone().unwrap_or_default()
 }
 
+/// How many ports it has.
+fn ports(exposed: &Exposed) -> usize {
+    exposed.service.spec.as_ref().unwrap().ports.iter().flatten().count()
+}
+
 pub(crate) const PROTOCOLS: [&str; 2] = ["TCP", "UDP"];
 pub(crate) const NODE_PORT: u16 = 30_080;
 /// Last byte of the ClusterIPs.
@@ -205,7 +213,6 @@ const SERVICE: u8 = 10;
 pub(crate) const ALGORITHM: &str = "sluice.dev/algorithm";
 const EXTERNAL: [&str; 2] = ["198.51.100.10", "2001:db8:51::10"];
 const VIP: [&str; 2] = ["203.0.113.10", "2001:db8:113::10"];
-/// Rows of `show services` for both protocols: an externalIP and a VIP of each family, and the
-/// NodePort.
-const EXTERNAL_FRONTENDS: usize = 12;
+/// Rows of `show services` for each port: an externalIP, a VIP and the NodePort, of each family.
+const EXTERNAL_FRONTENDS: usize = 6;
 const LIMIT: Duration = Duration::from_secs(10);

@@ -6,7 +6,9 @@
     reason = "a test's helper fails its test like the test itself"
 )]
 
+mod association;
 mod bed;
+mod big;
 mod clsact;
 mod devices;
 mod explain;
@@ -14,13 +16,18 @@ mod failover;
 mod firewall;
 mod flood;
 mod monitor;
+mod narrow;
+mod offloads;
 mod pods;
 mod policy;
 mod ranges;
+mod raw;
 mod reach;
 mod refusal;
 mod restart;
+mod road;
 mod tagged;
+mod trace;
 mod uplinks;
 mod volume;
 mod xdp;

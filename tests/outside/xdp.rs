@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Frames that are sent back in front of the stack.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
-use lab::{agent::AgentSpec, need_lab, netns::Netns, node::Node, wait, wire::Family};
-use lb_agent::datapath::{device::Device, syscall};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Xdp, xdp::XdpMode},
+};
+use lab::{agent::AgentSpec, need_lab, node::Node, place, wait, wire::Family};
+use lb_agent::datapath::{device::Device, maps::SHAPES, syscall};
 
 use crate::{
     bed::{Bed, Way},
     devices::layout,
-    reach, restart,
+    reach, restart, road,
 };
 
 /// TRP-12, MSQ-04: with XDP in the drivers clients outside are served as without, and frames of
@@ -83,21 +87,32 @@ fn an_xdp_program_of_others_is_left_alone_and_shown() {
     drop(link);
 }
 
-/// Two nodes with XDP in their devices' drivers. What a veth device sends back is lost unless
-/// its other end has GRO.
-fn native() -> Bed {
-    let bed = Bed::with(|spec: AgentSpec| spec.arg("--xdp").arg("native"));
-    bed.served.lab.nodes().iter().for_each(receive);
+/// Two nodes with XDP in their devices' drivers.
+pub(crate) fn native() -> Bed {
+    let mut bed = Bed::with(|spec: AgentSpec| spec.arg("--xdp").arg("native"));
+    bed.far_ends = Some(far_ends(&bed));
     bed
 }
 
-/// Turns GRO on at the fabric's end of a node's device.
-fn receive(node: &Node) {
-    let prefix = node.netns.name().strip_suffix(&node.name).unwrap();
-    let fabric = Netns::named(format!("{prefix}fabric"));
-    let mut ethtool = Command::new("ethtool");
-    let ethtool = ethtool.args(["-K", &node.name, "gro", "on"]);
-    assert!(fabric.run(|| ethtool.status()).unwrap().unwrap().success());
+/// A program that lets all pass, at the fabric's ends of the nodes' devices, for as long as
+/// this is kept: without one what a veth device sends back waits for the next packet that the
+/// stack sends.
+fn far_ends(bed: &Bed) -> Ebpf {
+    let object = place::binary("../bpf/bpfel-unknown-none/release/probe", "LB_PROBE").unwrap();
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    let maps = bed.node(1).bpf_root.join(layout()).join("maps");
+    for shape in SHAPES {
+        loader.map_pin_path(shape.name, maps.join(shape.name));
+    }
+    let mut ebpf = loader.load_file(object).unwrap();
+    let program: &mut Xdp = ebpf.program_mut("probe_pass").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    for node in bed.served.lab.nodes() {
+        let attach = || program.attach(&node.name, XdpMode::Driver);
+        road::fabric(node).run(attach).unwrap().unwrap();
+    }
+    ebpf
 }
 
 /// How the first node's XDP program is attached.

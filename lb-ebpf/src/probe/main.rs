@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A program for tests only: the decision of the socket path, driven by BPF_PROG_TEST_RUN,
-//! which the kernel does not have for socket-address programs.
-//!
-//! Each run answers the next record of PROBES.
+//! Programs for tests only. `probe_translate` is the decision of the socket path, driven by
+//! BPF_PROG_TEST_RUN, which the kernel does not have for socket-address programs: each run
+//! answers the next record of PROBES.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -20,10 +19,10 @@ mod scratch;
 use core::mem::offset_of;
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, xdp_action::XDP_PASS},
     btf_maps::Array,
-    macros::{btf_map, classifier},
-    programs::TcContext,
+    macros::{btf_map, classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use lb_common::{
     addr::Addr,
@@ -58,6 +57,13 @@ fn probe_translate(_context: TcContext) -> i32 {
 #[classifier]
 fn probe_nothing(_context: TcContext) -> i32 {
     0
+}
+
+/// Lets every frame go on: a veth device's other end must have a program to take in at once
+/// what is sent back in front of the stack (`veth_xdp_flush` wakes nobody else).
+#[xdp(frags)]
+fn probe_pass(_context: XdpContext) -> u32 {
+    XDP_PASS
 }
 
 /// The client that a record describes.
