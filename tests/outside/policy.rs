@@ -10,7 +10,11 @@ use crate::bed::{Bed, PROTOCOLS, Way};
 #[test]
 fn trp_13_policy_local_keeps_the_clients_address_and_is_silent_without_pods() {
     need_lab!();
-    let bed = Bed::start();
+    keeps_to_policy_local(&Bed::start());
+}
+
+/// With pods of the second node, by each node and way.
+pub(crate) fn keeps_to_policy_local(bed: &Bed) {
     let pods = bed.pods();
     let local = |spec: &mut k8s_openapi::api::core::v1::ServiceSpec| {
         spec.external_traffic_policy = Some("Local".to_owned());

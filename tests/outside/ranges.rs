@@ -13,7 +13,11 @@ use crate::bed::{Bed, PROTOCOLS, Way};
 #[test]
 fn lb_06_a_client_outside_of_the_ranges_gets_no_answer_from_a_vip() {
     need_lab!();
-    let bed = Bed::start();
+    keeps_to_ranges(&Bed::start());
+}
+
+/// Ranges with the client and then without, while connections are open.
+pub(crate) fn keeps_to_ranges(bed: &Bed) {
     let pods = bed.pods();
     let client = bed.served.lab.client();
     let own = [format!("{}/32", client.v4), format!("{}/128", client.v6)];

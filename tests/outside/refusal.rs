@@ -12,7 +12,11 @@ use crate::bed::{Bed, PROTOCOLS, Way};
 #[test]
 fn noep_01_without_endpoints_a_client_outside_is_refused_at_once() {
     need_lab!();
-    let bed = Bed::start();
+    refuses_at_once(&Bed::start());
+}
+
+/// By every way, and then serves.
+pub(crate) fn refuses_at_once(bed: &Bed) {
     let pods = bed.pods();
     let mut web = bed.expose(&[], |_| {});
     let all = || {

@@ -13,18 +13,24 @@ use lb_agent::datapath::{device::Device, maps::SHAPES, syscall};
 use crate::{
     bed::{Bed, Way},
     devices::layout,
-    reach, restart, road,
+    policy, ranges, reach, refusal, restart, road,
 };
 
-/// TRP-12, MSQ-04: with XDP in the drivers clients outside are served as without, and frames of
-/// known flows to pods of the other node do not reach the stack.
+/// TRP-12, TRP-13, NOEP-01, NOEP-03, LB-06, MSQ-04: with XDP in the drivers clients outside are
+/// served, refused and left without an answer as without, and frames of known flows to pods of
+/// the other node are sent back in front of the stack.
 #[test]
 fn trp_12_xdp_serves_clients_outside_as_tc_does() {
     need_lab!();
     let bed = native();
     reach::reaches_every_pod(&bed);
     reach::carries_large_requests(&bed);
+    policy::keeps_to_policy_local(&bed);
+    bed.through(bed.node(1));
+    ranges::keeps_to_ranges(&bed);
+    refusal::refuses_at_once(&bed);
     assert_eq!(kind(&bed).as_deref(), Some("xdp native"));
+    assert!(sent_back(bed.node(1)) > 100, "XDP has had a part in it");
 }
 
 /// A killed agent, one without XDP, and one with it again cost no connection; `unload` leaves
@@ -87,11 +93,25 @@ fn an_xdp_program_of_others_is_left_alone_and_shown() {
     drop(link);
 }
 
-/// Two nodes with XDP in their devices' drivers.
+/// Two nodes with XDP in their devices' drivers. The client and the pods sum their packets
+/// themselves, as what comes from other machines is summed: what a veth device leaves to the
+/// next one goes on to the classifier.
 pub(crate) fn native() -> Bed {
     let mut bed = Bed::with(|spec: AgentSpec| spec.arg("--xdp").arg("native"));
     bed.far_ends = Some(far_ends(&bed));
+    let pods = bed.pods();
+    let ends = pods.iter().map(|pod| &pod.place);
+    for place in ends.chain([bed.served.lab.client()]) {
+        place.output("ethtool", ["-K", "eth0", "tx", "off"]).unwrap();
+    }
     bed
+}
+
+/// Frames that a node's XDP program has sent back by its device.
+fn sent_back(node: &Node) -> u64 {
+    let shown = node.output("ethtool", ["-S", "eth0"]).unwrap();
+    let row = |line: &str| line.trim().strip_prefix("rx_queue_0_xdp_tx: ")?.parse().ok();
+    shown.lines().find_map(row).unwrap()
 }
 
 /// A program that lets all pass, at the fabric's ends of the nodes' devices, for as long as
