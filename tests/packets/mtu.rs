@@ -31,10 +31,10 @@ fn a_link_that_changes_its_size_is_followed_by_known_flows() {
         node.ip(&format!("link set uplink mtu {mtu}"));
         let changed = Instant::now();
         for (frame, passes) in &frames {
-            let (bytes, framed) = (frame.bytes(), came(frame).bytes());
+            let (bytes, arrived) = (frame.bytes(), came(frame).bytes());
             let is_big = bytes.len() > usize::from(mtu) + 14;
             let followed = || {
-                let (ran, early) = (node.run(Hook::Ingress, &bytes), sent(&node, &framed));
+                let (ran, early) = (node.run(Hook::Ingress, &bytes), sent(&node, &arrived));
                 assert_eq!(ran.action, REDIRECT, "{frame:?}");
                 let counter = if is_big { Counter::TooBig } else { *passes };
                 let is_answered = !is_big || ran.bytes == frame.error(Said::TooBig(mtu));
