@@ -134,8 +134,13 @@ fn np_08_a_node_port_among_the_local_ports_is_told_until_it_is_reserved() {
     });
     let told = told.unwrap();
     let reserve = "sysctl -w net.ipv4.ip_local_reserved_ports=";
-    let shown = served.agent.verb(&["show", "issues"]).unwrap();
-    assert!(shown.stdout.contains(&told), "{shown:?}");
+    let shown = served.agent.verb(&["show", "issues", "-o", "json"]).unwrap();
+    let issue = &json_lines(&shown).unwrap()[0];
+    assert_eq!((&issue["ignored"], &issue["rule"]), (&json!(told), &json!("NP-08")));
+    let remedy = issue["remedy"].as_str().unwrap();
+    assert!(remedy.starts_with(reserve), "{issue}");
+    let table = served.agent.verb(&["show", "issues"]).unwrap().stdout;
+    assert!(table.starts_with("OBJECT") && table.contains(remedy), "{table}");
     for part in ["ip_local_port_range", "30000-60999", "NodePorts 30080", reserve] {
         assert!(told.contains(part), "{part}: {told}");
     }

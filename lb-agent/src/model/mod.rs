@@ -12,6 +12,7 @@ pub mod issue;
 pub mod local_ports;
 pub mod node;
 pub mod pod;
+mod remedy;
 pub mod rules;
 pub mod service;
 pub mod slices;

@@ -10,6 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::issue::Issue;
+
 /// A state file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
@@ -45,6 +47,31 @@ pub struct DeviceLine {
     pub reason: String,
 }
 
+/// What is ignored, or needs a hand.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct IssueLine {
+    /// All of it in one sentence.
+    pub ignored: String,
+    /// The object's kind.
+    #[serde(default)]
+    pub kind: String,
+    /// Its namespace and name.
+    #[serde(default)]
+    pub object: String,
+    /// The field.
+    #[serde(default)]
+    pub field: String,
+    /// What is wrong with it.
+    #[serde(default)]
+    pub problem: String,
+    /// The rule of docs/behaviour.md, if there is one.
+    #[serde(default)]
+    pub rule: String,
+    /// What to do.
+    #[serde(default)]
+    pub remedy: String,
+}
+
 /// The directory of an agent's state, one for each bpf-root. It is on a tmpfs and as
 /// short-lived as the pins: a reboot clears both.
 pub fn directory(bpf_root: &Path) -> PathBuf {
@@ -57,9 +84,14 @@ pub fn directory(bpf_root: &Path) -> PathBuf {
     Path::new(STATE_ROOT).join(slug)
 }
 
-/// What the agent ignored when it last looked, one line each; none if no agent ever ran.
-pub fn issues(bpf_root: &Path) -> Result<Vec<String>, StateError> {
-    read(bpf_root, ISSUES)
+/// What the agent ignored when it last looked; none if no agent ever ran. Of a line that another
+/// build wrote otherwise the text alone is known.
+pub fn issues(bpf_root: &Path) -> Result<Vec<IssueLine>, StateError> {
+    let parse = |line: String| match serde_json::from_str(&line) {
+        Ok(issue) => issue,
+        Err(_) => IssueLine { ignored: line.clone(), problem: line, ..IssueLine::default() },
+    };
+    Ok(read(bpf_root, ISSUES)?.into_iter().map(parse).collect())
 }
 
 /// The pods whose sockets were left alone at the last look. A line that another build wrote
@@ -76,11 +108,9 @@ pub fn devices(bpf_root: &Path) -> Result<Vec<DeviceLine>, StateError> {
 }
 
 /// Replaces the list of what is ignored; a reader sees the old list or the new one.
-pub fn write_issues<T: ToString>(
-    bpf_root: &Path,
-    issues: impl IntoIterator<Item = T>,
-) -> Result<(), StateError> {
-    write(bpf_root, ISSUES, issues.into_iter().map(|issue| issue.to_string()))
+pub fn write_issues(bpf_root: &Path, issues: &[Issue]) -> Result<(), StateError> {
+    let lines = issues.iter().map(IssueLine::from);
+    write(bpf_root, ISSUES, lines.filter_map(|line| serde_json::to_string(&line).ok()))
 }
 
 /// The same with the list of pods.
@@ -136,6 +166,20 @@ pub fn remove(bpf_root: &Path) -> Result<(), StateError> {
             Err(StateError { path, source: error })
         }
         _ => Ok(()),
+    }
+}
+
+impl From<&Issue> for IssueLine {
+    fn from(issue: &Issue) -> Self {
+        Self {
+            ignored: issue.to_string(),
+            kind: issue.kind.to_string(),
+            object: issue.object.to_string(),
+            field: issue.field.clone(),
+            problem: issue.problem.to_string(),
+            rule: issue.problem.rule().to_owned(),
+            remedy: issue.problem.remedy(),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     model::Family,
     plan::{lookup::Playground, port::PortName, tables::Tables},
-    run::state::PodLine,
+    run::state::{IssueLine, PodLine},
 };
 
 /// What would happen, and why.
@@ -139,17 +139,18 @@ impl Answer {
     }
 
     /// Adds what the agent ignored of this Service, and who else wants this frontend.
-    pub(super) fn add_issues(&mut self, issues: Vec<String>) {
+    pub(super) fn add_issues(&mut self, issues: Vec<IssueLine>) {
         let service = self.service.as_deref().map(|name| {
             let name = name.rsplit_once('/').map_or(name, |(name, _)| name);
             format!("Service {}: ", name.split_once(':').map_or(name, |(name, _)| name))
         });
         let wanted = format!("{} is already", self.target);
-        let about = |line: &String| {
+        let about = |issue: &IssueLine| {
+            let line = &issue.ignored;
             line.contains(&wanted) || service.as_ref().is_some_and(|name| line.starts_with(name))
         };
-        for line in issues.into_iter().filter(about).take(MOST) {
-            self.step("issue", line, "");
+        for issue in issues.into_iter().filter(about).take(MOST) {
+            self.step("issue", issue.ignored, "");
         }
     }
 
