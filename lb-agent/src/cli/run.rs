@@ -2,6 +2,8 @@
 //! `lb-agent run`: flags to a checked [`Config`], then the agent itself.
 
 use std::{
+    env,
+    ffi::OsStr,
     fs,
     io::{self, IsTerminal as _},
     path::PathBuf,
@@ -197,7 +199,7 @@ fn host_name() -> anyhow::Result<String> {
 /// own crates tell of every attempt that fails; the source tells of it once.
 fn start_log(is_json: bool, verbosity: u64) {
     let default = if verbosity >= DEBUG_VERBOSITY { DEBUG_LOG } else { LOG };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let (filter, ignored) = filter(env::var_os("RUST_LOG").as_deref(), default);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
@@ -206,6 +208,23 @@ fn start_log(is_json: bool, verbosity: u64) {
         log.json().init();
     } else {
         log.init();
+    }
+    if let Some(ignored) = ignored {
+        tracing::warn!(
+            RUST_LOG = ignored,
+            "not a filter such as \"info,lb_agent=debug\"; logging as without it"
+        );
+    }
+}
+
+/// What RUST_LOG asks for; the default, and what it was, if that is no filter.
+fn filter(asked: Option<&OsStr>, default: &str) -> (EnvFilter, Option<String>) {
+    let Some(asked) = asked.filter(|asked| !asked.is_empty()) else {
+        return (EnvFilter::new(default), None);
+    };
+    match asked.to_str().and_then(|asked| EnvFilter::try_new(asked).ok()) {
+        Some(filter) => (filter, None),
+        None => (EnvFilter::new(default), Some(asked.to_string_lossy().into_owned())),
     }
 }
 
@@ -218,3 +237,23 @@ const DEBUG_LOG: &str = "info,lb_agent=debug,kube_client=off,kube_runtime=off";
 
 #[cfg(test)]
 mod deployment;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_none_is_told_and_the_default_holds() {
+        for (asked, ignored) in [
+            (None, None),
+            (Some(""), None),
+            (Some("debug,lb_agent=trace"), None),
+            (Some("lb_agent=loud"), Some("lb_agent=loud")),
+            (Some("info,=="), Some("info,==")),
+        ] {
+            let (filter, told) = filter(asked.map(OsStr::new), LOG);
+            assert_eq!(told.as_deref(), ignored, "{asked:?}");
+            let is_default = filter.to_string() == EnvFilter::new(LOG).to_string();
+            assert_eq!(is_default, asked.is_none_or(|it| it.is_empty() || ignored.is_some()));
+        }
+    }
+}

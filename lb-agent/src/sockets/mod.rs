@@ -25,6 +25,7 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
+    datapath::diag,
     model::Family,
     observe::metrics::ProxyMetrics,
     plan::stale::{Ledger, Search, Update},
@@ -77,6 +78,9 @@ impl Sweeper {
     }
 
     fn run(&mut self, updates: &Receiver<Vec<Update>>) {
+        if let Err(error) = diag::probe() {
+            tracing::warn!(%error, "connected UDP sockets will stay with backends that are gone: SOCK_DESTROY does not work, see lb-agent check");
+        }
         while let Some(batches) = self.wait(updates) {
             for update in batches.into_iter().flatten() {
                 let before = self.search.is_empty();

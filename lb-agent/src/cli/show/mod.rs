@@ -54,7 +54,7 @@ enum What {
     Counters,
     /// Pods whose sockets are left alone, and the devices at which their packets are translated
     Pods,
-    /// What was ignored, is not served or needs a hand, as below "services"
+    /// What was ignored, is not served or needs a hand, and what to do about it
     Issues,
 }
 

@@ -354,14 +354,18 @@ pub fn unload(bpf_root: &Path) -> Result<bool, LoadError> {
     check_root(bpf_root)?;
     let _lock = Lock::take(bpf_root)?;
     let layouts = Pins::new(bpf_root).all_layouts();
+    let links: Vec<_> = layouts.iter().map(|layout| layout.join("links")).collect();
+    let mut pinned = Vec::new();
+    for directory in &links {
+        pinned.extend(pins::entries(directory)?);
+    }
     for hook in HOOKS.iter().rev() {
-        for layout in &layouts {
-            let links = layout.join("links");
-            links::detach(&links.join(hook.name))?;
-            for path in pins::entries(&links)? {
-                if devices::place_of(&path).is_some_and(|(name, _)| name == hook.name) {
-                    links::detach(&path)?;
-                }
+        for directory in &links {
+            links::detach(&directory.join(hook.name))?;
+        }
+        for path in &pinned {
+            if devices::place_of(path).is_some_and(|(name, _)| name == hook.name) {
+                links::detach(path)?;
             }
         }
     }

@@ -112,13 +112,16 @@ fn lacking(status: &str) -> Vec<&'static str> {
 fn kernel() -> Requirement {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let found = format!("Linux {}", release.trim());
-    let lost = "some hooks and helpers do not exist";
     match version(&release) {
         Some(version) if version >= FULL => ok("kernel", found),
         Some(version) if version >= OLDEST => {
+            let lost = "not tried, and the lines below say what is lost";
             degraded("kernel", found, lost, "update to Linux 5.18 or later".to_owned())
         }
-        _ => missing("kernel", found, lost, "update to Linux 5.18 or later".to_owned()),
+        _ => {
+            let lost = "pods cannot be told from the host, or hooks do not exist";
+            missing("kernel", found, lost, "update to Linux 5.18 or later".to_owned())
+        }
     }
 }
 
@@ -289,7 +292,7 @@ fn pod_addresses(layout: Result<NamespaceLayout, BtfError>) -> Requirement {
         BtfError::LockedDown => "see kernel lockdown",
         BtfError::Read(_) => "use a kernel with CONFIG_DEBUG_INFO_BTF",
         BtfError::Malformed | BtfError::Missing { .. } => {
-            "use a kernel that this version knows (5.18 to 6.18), and report this line"
+            "use a kernel that this version was tried on (Linux 6.1, 6.12, 6.18), and report this line"
         }
     };
     degraded(name, error.to_string(), POD_ADDRESSES, mend.to_owned())

@@ -18,9 +18,8 @@ pub(in crate::cli) struct Select {
     /// Print no more rows than this; 0: all
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
-    /// Only flows of this Service, or of one of its ports: NAMESPACE/NAME, as "show services"
-    /// has it
-    #[arg(long, value_name = "NAME")]
+    /// Only flows of this Service, or of one of its ports as `show services` has it
+    #[arg(long, value_name = "NAMESPACE/NAME")]
     service: Option<String>,
     /// Only flows of clients in this network or at this address
     #[arg(long, value_name = "CIDR", value_parser = network)]
