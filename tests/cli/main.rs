@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helper fails its test like the test itself")]
 
 mod check;
+mod diff;
 mod explain;
 mod manifests;
 mod objects;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The command line: one file per verb. `run` changes the node; `check`, `show` and
-//! `explain` only read; `monitor` asks the programs to tell what they do; `unload` removes every
+//! The command line: one file per verb. `run` changes the node; `check`, `show`, `explain` and
+//! `diff` only read; `monitor` asks the programs to tell what they do; `unload` removes every
 //! trace.
 
 mod check;
 mod completions;
+mod diff;
 mod explain;
 mod monitor;
 mod output;
@@ -39,6 +40,8 @@ enum Verb {
     Show(show::Args),
     /// Say what would happen to a connection, and which rule decides each step
     Explain(explain::Args),
+    /// Compare what the kernel holds with what the agent that runs wants it to hold
+    Diff(diff::Args),
     /// Tell of new flows, drops and refusals while they happen; a sample, until stopped
     Monitor(monitor::Args),
     /// Detach the programs and remove every map, link and pin
@@ -59,7 +62,7 @@ struct Roots {
 /// Where the programs attach.
 #[derive(Args, Clone, Debug)]
 struct CgroupRoot {
-    /// Attach here instead of at the root of the node's cgroup2 mount
+    /// The cgroup whose sockets are balanced [default: the root of the node's cgroup2 mount]
     #[arg(long, value_name = "DIR")]
     cgroup_root: Option<PathBuf>,
 }
@@ -76,6 +79,7 @@ impl Cli {
             Verb::Check(args) => check::run(&args),
             Verb::Show(args) => show::run(&args),
             Verb::Explain(args) => explain::run(&args),
+            Verb::Diff(args) => diff::run(&args),
             Verb::Monitor(args) => monitor::run(&args),
             Verb::Unload(args) => unload::run(&args),
             Verb::Completions(args) => completions::run(&args),
@@ -95,9 +99,10 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 /// Printed under `--help`.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; `check`: nothing is missing; `explain`: the address is a frontend
-  1  something failed; the message says what
-  2  a flag, file or address given on the command line cannot be used
+  0  done; `check`: nothing is missing; `explain`: the address is a frontend; `diff`: no
+     difference
+  1  something failed, and the message says what; `diff`: there is a difference
+  2  a flag, file or address given on the command line cannot be used; `diff`: no comparison
   3  `check`: something is missing; `explain`: the address is nobody's";
 
 /// `check` found something missing, or `explain` nobody's address.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lb_common::maps;
 use tokio::sync::watch;
 
-use super::metrics::{Fill, Kernel};
+use super::metrics::{Fill, Kernel, Reading};
 use crate::{
     datapath::{kernel, load::open_pinned, maps::Maps},
     flows::Fullness,
@@ -33,33 +33,27 @@ impl Pinned {
 }
 
 impl Kernel for Pinned {
-    fn counters(&self) -> Vec<u64> {
-        let counters = self.open().and_then(|maps| kernel::counters(&maps).ok());
-        counters.unwrap_or_default().into_iter().map(|(_, value)| value).collect()
-    }
-
-    fn fills(&self) -> Vec<Fill> {
-        let mut fills = self.fills.borrow().clone();
+    fn read(&self) -> Reading {
+        let Fullness { used, capacity, phases, .. } = self.flows.borrow().clone();
+        let mut reading =
+            Reading { counters: Vec::new(), fills: self.fills.borrow().clone(), flows: phases };
         let Some(open) = self.open() else {
-            return fills;
+            return reading;
         };
+        let counters = kernel::counters(&open).unwrap_or_default();
+        reading.counters = counters.into_iter().map(|(_, value)| value).collect();
         let over = open.sockets_over.dump().map(|elements| elements.len());
         let pins = open.affinity.dump().map(|elements| elements.len());
         for (map, used) in [(maps::SOCKETS_OVER, over), (maps::AFFINITY, pins)] {
             let capacity = open.capacity(map);
-            fills.extend(used.ok().map(|used| Fill {
+            reading.fills.extend(used.ok().map(|used| Fill {
                 map,
                 used: used as u64,
                 capacity,
                 waiting: 0,
             }));
         }
-        let Fullness { used, capacity, .. } = *self.flows.borrow();
-        fills.push(Fill { map: maps::FLOWS, used, capacity, waiting: 0 });
-        fills
-    }
-
-    fn flows(&self) -> Vec<(&'static str, u64)> {
-        self.flows.borrow().phases.clone()
+        reading.fills.push(Fill { map: maps::FLOWS, used, capacity, waiting: 0 });
+        reading
     }
 }

@@ -27,7 +27,7 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
-use crate::source::Status;
+use crate::{plan::difference::COMPARED, source::Status};
 
 pub use client::ClientMetrics;
 pub use proxy::{Changes, ProxyMetrics};
@@ -55,6 +55,8 @@ pub struct SyncMetrics {
     pub writes: Count,
     /// Syncs that failed and were tried again.
     pub failures: Count,
+    /// Elements that somebody else had changed and that were written again, by map.
+    pub repaired: Family<[(&'static str, &'static str); 1], Count>,
     /// Values that were ignored, now.
     pub issues: Gauge,
     /// Service ports that are served, now.
@@ -65,13 +67,20 @@ pub struct SyncMetrics {
 
 /// What the kernel holds at the moment of a scrape.
 pub trait Kernel: fmt::Debug + Send + Sync + 'static {
+    /// Everything at once: the maps are opened for it.
+    fn read(&self) -> Reading;
+}
+
+/// What the kernel holds.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
     /// Each counter's sum over the CPUs, in the order of [`Counter::ALL`]; empty if the
     /// map cannot be read.
-    fn counters(&self) -> Vec<u64>;
+    pub counters: Vec<u64>,
     /// Each map's name, used entries and capacity.
-    fn fills(&self) -> Vec<Fill>;
+    pub fills: Vec<Fill>,
     /// Flows of clients outside, by phase; empty if they were never counted.
-    fn flows(&self) -> Vec<(&'static str, u64)>;
+    pub flows: Vec<(&'static str, u64)>,
 }
 
 /// How full a map is.
@@ -153,6 +162,11 @@ impl SyncMetrics {
             self.failures.clone(),
         );
         registry.register(
+            "map_repaired",
+            "Elements that somebody else had changed and the agent wrote again, by map",
+            self.repaired.clone(),
+        );
+        registry.register(
             "issues",
             "Values of Kubernetes objects that are ignored now",
             self.issues.clone(),
@@ -169,6 +183,7 @@ impl Default for SyncMetrics {
             duration: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
             writes: Count::default(),
             failures: Count::default(),
+            repaired: repaired(),
             issues: Gauge::default(),
             services: Gauge::default(),
             backends: Gauge::default(),
@@ -178,7 +193,8 @@ impl Default for SyncMetrics {
 
 impl Collector for KernelCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let kernel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reading { counters, fills, flows } =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).read();
         let counter = ConstCounter::new(0_u64);
         let mut decisions = encoder.encode_descriptor(
             "decisions",
@@ -186,12 +202,11 @@ impl Collector for KernelCollector {
             None,
             counter.metric_type(),
         )?;
-        for (counter, value) in Counter::ALL.iter().zip(kernel.counters()) {
+        for (counter, value) in Counter::ALL.iter().zip(counters) {
             let labels = [("reason", counter.name())];
             ConstCounter::new(value).encode(decisions.encode_family(&labels)?)?;
         }
-        encode_flows(&mut encoder, &kernel.flows())?;
-        let fills = kernel.fills();
+        encode_flows(&mut encoder, &flows)?;
         let values: [Measure; 3] = [
             ("map_entries", "Entries in use, by map", |fill| fill.used),
             ("map_capacity", "Entries that fit, by map", |fill| fill.capacity),
@@ -208,6 +223,15 @@ impl Collector for KernelCollector {
         }
         Ok(())
     }
+}
+
+/// A count for each map, so that the first repair is an increase.
+fn repaired() -> Family<[(&'static str, &'static str); 1], Count> {
+    let family = Family::default();
+    for map in COMPARED {
+        drop(family.get_or_create(&[("map", map)]));
+    }
+    family
 }
 
 fn encode_flows(encoder: &mut DescriptorEncoder<'_>, flows: &[(&str, u64)]) -> fmt::Result {
@@ -255,14 +279,8 @@ pub(crate) fn empty() -> Arc<Metrics> {
     #[derive(Debug)]
     struct Nothing;
     impl Kernel for Nothing {
-        fn counters(&self) -> Vec<u64> {
-            Vec::new()
-        }
-        fn fills(&self) -> Vec<Fill> {
-            Vec::new()
-        }
-        fn flows(&self) -> Vec<(&'static str, u64)> {
-            Vec::new()
+        fn read(&self) -> Reading {
+            Reading::default()
         }
     }
     Metrics::new(Box::new(Nothing), &ClientMetrics::default(), watch::channel(Status::default()).1)

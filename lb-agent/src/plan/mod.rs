@@ -18,6 +18,7 @@ pub mod compile;
 pub mod demand;
 pub mod desired;
 pub mod diff;
+pub mod difference;
 pub mod eligible;
 pub mod health_checks;
 pub mod held_up;

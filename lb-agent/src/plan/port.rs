@@ -227,6 +227,17 @@ impl PortName {
     }
 }
 
+impl Frontend {
+    /// Whether it stands for all ports of an address that are not served.
+    pub fn is_any_port(&self) -> bool {
+        match self {
+            Self::V4(key) => key.is_any_port(),
+            Self::V6(key) => key.is_any_port(),
+            Self::NodePort { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -10,6 +10,7 @@
 //! what is served goes on being served, the maps are read again and the difference is
 //! planned anew.
 
+pub mod question;
 mod task;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ use crate::{
         demand::Demand,
         desired::{Changed, Desired},
         diff::Planner,
+        difference::{Difference, differences},
         health_checks::HealthChecks,
         held_up::HeldUp,
         left_out::left_out,
@@ -37,12 +39,11 @@ use crate::{
         shortage::Ceiling,
         stale::{self, Served},
         stranded::Stranded,
+        tables::Tables,
     },
 };
 
-pub use task::{
-    DatagramSink, IssueSink, LeftOutQuestion, QuestionSender, Reports, SkippedSink, run,
-};
+pub use task::{DatagramSink, IssueSink, Reports, SkippedSink, run};
 
 /// The cluster, what it means, and the maps that are made equal to it.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub struct Reconciler<D> {
     is_unchecked: bool,
     /// UDP service ports that changed since [`Reconciler::take_datagrams`].
     datagrams: BTreeSet<PortName>,
+    /// What somebody else did to the maps, since [`Reconciler::take_damage`].
+    damage: Vec<Difference>,
     ops: u64,
 }
 
@@ -95,6 +98,7 @@ impl<D: Datapath> Reconciler<D> {
             health_checks: HealthChecks::default(),
             is_unchecked: false,
             datagrams: BTreeSet::new(),
+            damage: Vec::new(),
             ops: 0,
         }
     }
@@ -198,7 +202,10 @@ impl<D: Datapath> Reconciler<D> {
         if let Some(planner) = &self.planner {
             match self.datapath.dump() {
                 Ok(tables) if tables == *planner.tables() => {}
-                Ok(_) => self.distrust(),
+                Ok(tables) => {
+                    self.damage.extend(differences(planner.tables(), &tables));
+                    self.distrust();
+                }
                 Err(error) => {
                     self.distrust();
                     return Err(error.into());
@@ -206,6 +213,32 @@ impl<D: Datapath> Reconciler<D> {
             }
         }
         Ok(())
+    }
+
+    /// What [`Reconciler::compare`] found that somebody else had done to the maps, since the last
+    /// call.
+    pub fn take_damage(&mut self) -> Vec<Difference> {
+        std::mem::take(&mut self.damage)
+    }
+
+    /// Reads the maps and says in what they are not what they should be: what the agent wrote
+    /// last, or, while it does not know what they hold, what it would write. With it comes what
+    /// they hold.
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn differences(&mut self) -> Result<(Vec<Difference>, Tables), datapath::Error> {
+        let tables = self.datapath.dump()?;
+        if let Some(planner) = &self.planner {
+            return Ok((differences(planner.tables(), &tables), tables));
+        }
+        let mut planner = Planner::restore(tables.clone(), self.datapath.capacities());
+        let ops = planner.plan_all(&self.desired, &|backend| self.datapath.load(backend));
+        let mut wanted = tables.clone();
+        for op in &ops {
+            wanted.apply(op);
+        }
+        Ok((differences(&wanted, &tables), tables))
     }
 
     /// Has the next [`Reconciler::sync`] compare everything with what the maps really hold,

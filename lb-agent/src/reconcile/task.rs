@@ -9,13 +9,13 @@ use std::{
 
 use lb_common::maps;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::{self, JoinHandle},
     time::{self, Instant as Deadline},
 };
 
 use self::devices::Follower;
-use super::{Reconciler, SyncError};
+use super::{Reconciler, SyncError, question::Question};
 use crate::{
     datapath::{self, Datapath, load::Skipped},
     model::{change::Change, issue::Issue, local_ports::LocalPorts},
@@ -24,7 +24,7 @@ use crate::{
         health::Pulse,
         metrics::{Fill, SyncMetrics},
     },
-    plan::{health_checks::HealthChecks, port::PortName, stale},
+    plan::{difference::Difference, health_checks::HealthChecks, stale},
     pods::Ends,
     source::chain,
 };
@@ -50,7 +50,7 @@ pub struct Reports {
     /// The ports that the kernel gives to programs.
     pub local_ports: watch::Receiver<LocalPorts>,
     /// What somebody wants to know of the cluster.
-    pub questions: mpsc::Receiver<LeftOutQuestion>,
+    pub questions: mpsc::Receiver<Question>,
     /// Called with what is ignored, whenever that changes.
     pub issues: IssueSink,
     /// Called with the devices that are served without XDP although it was asked for, whenever
@@ -66,20 +66,6 @@ pub type IssueSink = Box<dyn FnMut(&[Issue]) + Send>;
 
 /// Takes the whole list of devices without XDP.
 pub type SkippedSink = Box<dyn FnMut(&[Skipped]) + Send>;
-
-/// Which endpoints a service port does not use.
-#[derive(Debug)]
-pub struct LeftOutQuestion {
-    /// The service port.
-    pub name: PortName,
-    /// Of its local set, or of its cluster set.
-    pub local: bool,
-    /// A line an endpoint.
-    pub reply: oneshot::Sender<Vec<String>>,
-}
-
-/// Where questions go.
-pub type QuestionSender = mpsc::Sender<LeftOutQuestion>;
 
 /// Takes what became of UDP service ports. Must not block.
 pub type DatagramSink = Box<dyn FnMut(Vec<stale::Update>) + Send>;
@@ -118,7 +104,7 @@ enum Wake {
     Retire,
     Grace(Result<(), datapath::Error>),
     Report,
-    Question(LeftOutQuestion),
+    Question(Question),
     Resync,
 }
 
@@ -143,9 +129,11 @@ pub async fn run<D: Datapath>(
             Wake::Retire => this.retire(&mut reconciler),
             Wake::Grace(outcome) => this.take_away(&mut reconciler, outcome),
             Wake::Report => this.report(&reconciler),
-            Wake::Question(LeftOutQuestion { name, local, reply }) => {
-                // Whoever asked may have gone.
-                drop(reply.send(reconciler.left_out(&name, local)));
+            Wake::Question(question) => {
+                if question.wants_repair() {
+                    this.resync = Deadline::now();
+                }
+                question.answer(&mut reconciler);
             }
             Wake::Resync => {
                 this.resync = Deadline::now() + RESYNC;
@@ -221,11 +209,27 @@ impl Loop {
     fn resync<D: Datapath>(&mut self, reconciler: &mut Reconciler<D>) {
         let started = Instant::now();
         match reconciler.compare() {
-            Ok(()) => self.sync_since(started, true, reconciler),
+            Ok(()) => {
+                self.tell_damage(&reconciler.take_damage());
+                self.sync_since(started, true, reconciler);
+            }
             Err(error) => {
                 self.reports.backlog.sync_failed();
                 self.settle(Err(error), reconciler, started);
             }
+        }
+    }
+
+    /// Tells what somebody else did to the maps, which the next sync mends.
+    fn tell_damage(&self, damage: &[Difference]) {
+        for difference in damage {
+            self.reports.metrics.repaired.get_or_create(&[("map", difference.map)]).inc();
+        }
+        for Difference { map, object, problem } in damage.iter().take(MOST_DAMAGE) {
+            tracing::warn!(map, object, problem, "somebody else wrote to the maps; repairing");
+        }
+        if let Some(more) = damage.len().checked_sub(MOST_DAMAGE).filter(|more| *more > 0) {
+            tracing::warn!(more, "somebody else wrote to the maps; repairing");
         }
     }
 
@@ -476,6 +480,8 @@ const HOLD: Duration = Duration::from_millis(200);
 const TRIES: u32 = 3;
 /// What is ignored is told so long after a sync.
 const REPORT: Duration = Duration::from_millis(500);
+/// So many repairs of one comparison are logged one by one.
+const MOST_DAMAGE: usize = 10;
 /// The maps are read and compared with what is desired this often, however busy it is:
 /// somebody else may have changed them (SYN-06).
 const RESYNC: Duration = Duration::from_secs(30);

@@ -13,15 +13,12 @@ use crate::{
 struct Fixed;
 
 impl Kernel for Fixed {
-    fn counters(&self) -> Vec<u64> {
-        (0..u64::from(Counter::COUNT)).collect()
-    }
-    fn fills(&self) -> Vec<Fill> {
-        vec![Fill { map: "SERVICES", used: 3, capacity: 16384, waiting: 5 }]
-    }
-
-    fn flows(&self) -> Vec<(&'static str, u64)> {
-        vec![("established", 3), ("syn-sent", 0)]
+    fn read(&self) -> Reading {
+        Reading {
+            counters: (0..u64::from(Counter::COUNT)).collect(),
+            fills: vec![Fill { map: "SERVICES", used: 3, capacity: 16384, waiting: 5 }],
+            flows: vec![("established", 3), ("syn-sent", 0)],
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     plan::{
         arbitrary,
         desired::compile,
+        difference::differences,
         refs::Broken,
         view::{self, Outcome, View},
     },
@@ -343,9 +344,12 @@ proptest! {
         damages in vec((0_u8..14, any::<prop::sample::Index>()), 1..4),
     ) {
         let mut tables = tables_of(&snapshot);
+        let sound = tables.clone();
+        prop_assert_eq!(differences(&sound, &tables), vec![]);
         for (kind, at) in damages {
             damage(&mut tables, kind, at);
         }
+        prop_assert_eq!(differences(&sound, &tables).is_empty(), sound == tables);
         let (desired, _) = compile(&snapshot);
         for op in plan(&tables, &desired, &CAPACITIES, unused).0 {
             tables.apply(&op);

@@ -402,6 +402,9 @@ async fn syn_06_what_others_break_is_mended_even_if_changes_never_pause() {
     }
     assert_eq!(bed.frontends(), 3);
     assert_eq!(bed.maps.lock().tables.check_refs(), Vec::new());
+    let repaired = |map| bed.metrics.repaired.get_or_create(&[("map", map)]).get();
+    assert!(repaired("FRONTENDS4") >= 3, "{}", repaired("FRONTENDS4"));
+    assert_eq!(repaired("SLOTS"), 0);
 }
 
 #[tokio::test(start_paused = true)]
