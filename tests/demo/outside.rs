@@ -9,7 +9,7 @@ use lab::{
     agent::Agent,
     node::Node,
     served::{Served, plain},
-    sniff::Sniffer,
+    sniff::{Sighting, Sniffer},
     wait,
     wire::{Echo, Family},
 };
@@ -34,11 +34,20 @@ pub(crate) fn show(screen: &mut Screen) -> Result<()> {
         screen.step(&format!("externalTrafficPolicy: {policy}"));
         let outcome = outside.ask_all(screen, policy);
         screen.verdict("a client outside is served by either node, in every way", &outcome);
+        for (number, way, family) in [
+            (1, "NodePort", Family::V4),
+            (2, "VIP", Family::V6),
+            (1, "externalIP", Family::V6),
+            (2, "NodePort", Family::V4),
+        ] {
+            let node = outside.served.lab.node(&format!("node-{number}"))?;
+            let dialled = outside.ways(node, family)?.into_iter().find(|(name, _)| *name == way);
+            let (_, to) = dialled.context("the way is one of the three")?;
+            screen.step(&format!("{policy}: one flow on each hop, {way} {to} by {}", node.name));
+            let outcome = outside.trace(screen, node, to, policy == "Cluster");
+            screen.verdict("what each hop sees of it is what the server saw", &outcome);
+        }
     }
-    outside.expose("Cluster")?;
-    screen.step("One flow on each hop, through node-1 to a pod of node-2");
-    let outcome = outside.trace(screen);
-    screen.verdict("what each hop sees of it", &outcome);
     Ok(())
 }
 
@@ -123,36 +132,81 @@ impl Outside {
         serde_json::from_str(&answer).with_context(|| format!("{to} answered {answer:?}"))
     }
 
-    /// The first packets of one flow at each place that they pass.
-    fn trace(&self, screen: &Screen) -> Result<()> {
+    /// The packets of one flow at each place that they pass, through a node to a pod of the
+    /// other one, or to one of its own.
+    fn trace(&self, screen: &Screen, node: &Node, to: SocketAddr, elsewhere: bool) -> Result<()> {
         let lab = &self.served.lab;
-        let nodes = lab.nodes();
-        let entry = lab.node("node-1")?.at(Family::V4, NODE_PORT);
         let mut places = vec![lab.client().clone()];
-        places.extend(nodes.iter().map(|node| node.place.clone()));
+        let (entry, others): (Vec<_>, Vec<_>) =
+            lab.nodes().iter().partition(|other| other.name == node.name);
+        places.extend(entry.into_iter().chain(others).map(|node| node.place.clone()));
         places.extend(lab.pods().iter().map(|pod| pod.place.clone()));
         for _ in 0..TRIES {
             let sniffers: Vec<_> = places.iter().map(Sniffer::start).collect::<Result<_>>()?;
-            let echo = self.curl(entry)?;
+            let echo = self.curl(to)?;
             let seen: Vec<_> = sniffers.into_iter().map(Sniffer::finish).collect();
-            if lab.pod(&echo.pod)?.node == "node-1" {
+            if (lab.pod(&echo.pod)?.node == node.name) == elsewhere {
                 continue;
             }
+            let mut met = false;
             for (place, sightings) in places.iter().zip(seen) {
-                let opening = sightings.iter().filter_map(|one| Some((one, one.said()?)));
-                for (one, said) in opening.filter(|(_, said)| said.flags & SYN != 0) {
-                    let way = if one.came_in { "in " } else { "out" };
-                    let answer = if said.flags & ACK == 0 { "SYN" } else { "SYN-ACK" };
-                    screen.say(&format!(
-                        "{:<8} {:<6} {way} {} > {} {answer}",
-                        place.name, one.device, said.from, said.to
-                    ));
+                for hop in hops(&sightings) {
+                    met |= place.name == echo.pod && hop.from == echo.client;
+                    screen.say(&hop.line(&place.name));
                 }
             }
+            screen.say(&format!("{} answered, and saw {}", echo.pod, echo.client));
+            ensure!(met, "{} did not get a packet of {}", echo.pod, echo.client);
             return Ok(());
         }
-        anyhow::bail!("{TRIES} requests, and none went to node-2")
+        anyhow::bail!("{TRIES} requests, and none went where it should")
     }
+}
+
+/// One direction of a flow at one interface.
+struct Hop {
+    device: String,
+    came_in: bool,
+    from: SocketAddr,
+    to: SocketAddr,
+    /// Flags of the first packet.
+    flags: u8,
+    packets: u32,
+}
+
+impl Hop {
+    fn line(&self, place: &str) -> String {
+        let Self { device, from, to, packets, .. } = self;
+        let way = if self.came_in { "in " } else { "out" };
+        let first = if self.flags & ACK == 0 { "SYN" } else { "SYN-ACK" };
+        format!("{place:<8} {device:<6} {way} {from} > {to}  {first}, {packets} in all")
+    }
+}
+
+/// What passed the interfaces of a place, in the order in which it began.
+fn hops(sightings: &[Sighting]) -> Vec<Hop> {
+    let mut hops: Vec<Hop> = Vec::new();
+    for one in sightings {
+        let Some(said) = one.said().filter(|said| said.protocol == "TCP") else { continue };
+        let known = hops.iter_mut().find(|hop| {
+            (&hop.device, hop.came_in, hop.from, hop.to)
+                == (&one.device, one.came_in, said.from, said.to)
+        });
+        match known {
+            Some(hop) => hop.packets += 1,
+            // Of an earlier flow.
+            None if said.flags & SYN == 0 => {}
+            None => hops.push(Hop {
+                device: one.device.clone(),
+                came_in: one.came_in,
+                from: said.from,
+                to: said.to,
+                flags: said.flags,
+                packets: 1,
+            }),
+        }
+    }
+    hops
 }
 
 const NODE_PORT: u16 = 30_080;
