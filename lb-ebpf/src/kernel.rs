@@ -92,6 +92,18 @@ impl<T: Pod> Live<T> {
         replaced
     }
 
+    /// A part of the value at a byte offset.
+    #[inline(always)]
+    pub(crate) fn part<F: Pod, const OFFSET: usize>(self) -> Option<Live<F>> {
+        Live::new(Some(self.field::<F, OFFSET>()))
+    }
+
+    /// Where the value is, for a helper.
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *mut T {
+        self.0.as_ptr()
+    }
+
     /// A pointer to a field, with the bounds checked at compile time.
     #[inline(always)]
     fn field<F, const OFFSET: usize>(self) -> *mut F {
@@ -120,7 +132,7 @@ macro_rules! fields {
 }
 
 fields! {
-    u8: u8, i32: i32, u32: u32, u64: u64, Sum: u64, [u64; 4]: [u64; 4],
+    u8: u8, u16: u16, i32: i32, u32: u32, u64: u64, Sum: u64, [u64; 2]: [u64; 2], [u64; 4]: [u64; 4],
     Addr: [u64; 2], Be16: u16, Be32: u32,
     BackendFlags: u32, Life: u64, ServiceFlags: u32, SetWord: u64, FrontendValue: u64,
     Admission: u32, CidrRule: u32, PortRange: u64, Lease: u64,

@@ -36,8 +36,8 @@ use lb_common::{
 
 use crate::kernel::{Global, Live};
 pub(crate) use crate::scratch::{
-    admit_answer, admit_round, aside, launder, put_aside, put_down, put_search, search, take_up,
-    tick_ns,
+    admit_answer, admit_round, aside, launder, paper, put_aside, put_down, put_search, search,
+    take_up, tick_ns,
 };
 
 // The path holds for the probe too, whose sources are a directory further down.

@@ -2,7 +2,11 @@
 //! In front of the stack: a frame is either sent back as the classifier would have made it, or
 //! goes on to the classifier as it came.
 
-use std::{cell::Cell, net::SocketAddr};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use lb_common::{
     counter::Counter,
@@ -61,6 +65,25 @@ fn a_known_flow_is_sent_back_both_ways() {
     }
 }
 
+/// A known flow's packets carry the next hop's address; the kernel sends one now and then, which
+/// keeps the neighbour's entry.
+#[test]
+fn the_classifier_remembers_the_next_hop() {
+    let node = Node::new(&world::ports());
+    for flow in flows() {
+        let (request, _reply) = flow.known_to(&node);
+        let ran = node.run(Hook::Ingress, &request.bytes());
+        assert_eq!((ran.action, ran.counted), (REDIRECT, [(Counter::FlowForward, 1)].into()));
+        assert_eq!(ran.bytes[..12], [GATEWAY, UPLINK].concat()[..], "{request:?}");
+    }
+    let (request, _reply) = flows()[0].known_to(&node);
+    let start = Instant::now();
+    let is_kernels = || node.run(Hook::Ingress, &request.bytes()).bytes[..6] == NODE;
+    while !is_kernels() {
+        assert!(start.elapsed() < Duration::from_secs(5), "the kernel sent none");
+    }
+}
+
 /// What the stack must see.
 #[test]
 fn what_is_not_sent_back_goes_on_as_it_came() {
@@ -108,7 +131,7 @@ fn what_is_not_sent_back_goes_on_as_it_came() {
     let ran = sent(&node, &request.bytes());
     assert_eq!(ran.action, TX, "the segment that all of them were made of");
     node.ip("route add unreachable 10.2.0.5");
-    std::thread::sleep(std::time::Duration::from_millis(150));
+    std::thread::sleep(Duration::from_millis(150));
     let ran = node.run(Hook::Xdp, &request.bytes());
     assert_eq!(ran.action, PASS, "no way any more");
     node.forget_flows();
@@ -185,10 +208,14 @@ pub(crate) fn flows() -> [Dialled; 4] {
     [dialled(false, tcp), dialled(false, udp), dialled(true, tcp), dialled(true, udp)]
 }
 
-/// Hands a frame over until it is not the stack's turn to see one of those that ask for the way.
+/// Hands a frame over, once more if the kernel was to send one and the classifier saw to that.
 pub(crate) fn sent(node: &Node, bytes: &[u8]) -> Ran {
     let ran = node.run(Hook::Xdp, bytes);
-    if ran.action == PASS { node.run(Hook::Xdp, bytes) } else { ran }
+    if ran.action != PASS {
+        return ran;
+    }
+    let _classified = node.run(Hook::Ingress, &[&NODE, &PEER, &bytes[12..]].concat());
+    node.run(Hook::Xdp, bytes)
 }
 
 /// The frame as it comes in by the uplink.

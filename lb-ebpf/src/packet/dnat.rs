@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What becomes of a packet that came in: a flow's, a new flow's, or none of ours.
 
+use core::mem::offset_of;
+
 use lb_common::{
     addr::Addr,
     backend::BackendFlags,
@@ -83,7 +85,7 @@ fn known(packet: &Packet) -> i32 {
     if !flow.keep(packet) {
         return UNKNOWN;
     }
-    match maps::put_down(flow.to) {
+    match maps::put_down(flow.to()) {
         Some(()) if is_reply => TO_CLIENT,
         Some(()) if is_local => TO_STACK,
         Some(()) => TO_BACKEND,
@@ -178,14 +180,19 @@ fn open(packet: &Packet) -> i32 {
     let Some(entry) = maps::take_up::<FlowEntry>() else {
         return pass(Counter::PassNoFlow);
     };
-    let (key, reply) = (entry.other_key(), entry.other(&packet.key));
-    match maps::add_flow(&key, &reply.tagged(&key)) {
+    let (key, mut half) = (entry.other_key(), entry.other(&packet.key));
+    // In place: a copy of the half is an eighth of the stack.
+    half.tag = half.tag_of(&key);
+    match maps::add_flow(&key, &half) {
         Ok(()) => {}
-        Err(Occupied::Key) if snat::leads_to(&key, &reply.to) => {}
+        // The flow's own, whose forward half was lost.
+        Err(Occupied::Key) if leads_to(&key, &half.to) => {}
         Err(Occupied::Key) => return drop(Counter::DroppedRace),
         Err(Occupied::Map) => return drop(Counter::DroppedFlowsFull),
     }
-    if let Err(occupied) = maps::add_flow(&packet.key, &entry.tagged(&packet.key)) {
+    half = entry;
+    half.tag = half.tag_of(&packet.key);
+    if let Err(occupied) = maps::add_flow(&packet.key, &half) {
         maps::remove_flow(&key);
         return drop(match occupied {
             Occupied::Key => Counter::DroppedRace,
@@ -194,6 +201,13 @@ fn open(packet: &Packet) -> i32 {
     }
     maps::count(Counter::FlowBegun);
     if entry.flags == 0 { TO_BACKEND } else { TO_STACK }
+}
+
+/// Whether the half with this key has packets leave with this tuple.
+#[inline(always)]
+fn leads_to(key: &FlowKey, to: &FlowKey) -> bool {
+    maps::flow(key)
+        .is_some_and(|half| half.load::<FlowKey, { offset_of!(FlowEntry, to) }>().same(to))
 }
 
 /// Whether the stack has the way to a backend: one of this node, or one of no node that is at

@@ -16,10 +16,12 @@ use lb_common::{
 use super::{
     drop,
     headers::{Bytes, Linear},
+    hops::Hop,
     outcome::UNKNOWN,
     parse::{ETHER_IPV4, ETHER_IPV6},
     pass,
     plain::Plain,
+    shapes::Ethernet,
 };
 use crate::{kernel::Live, maps};
 
@@ -81,14 +83,38 @@ fn came<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
     if packet.hops <= 1 {
         return UNKNOWN;
     }
-    let Ok(hop) = bytes.next_hop(bytemuck::must_cast_ref(&hit.to)) else {
+    let Some(hop) = Hop::on(bytes, &hit.to) else {
         return UNKNOWN;
     };
+    // Not kept meanwhile: stack is scarce.
+    let linear = bytes.linear();
+    if !fits::<V6, NETWORK>(&packet, bytes, linear, hop.mtu()) {
+        return UNKNOWN;
+    }
     if rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, packet.hops - 1).is_none() {
         return drop(Counter::DroppedRewrite);
     }
+    let Some(ethernet) = bytes.linear().header::<Ethernet>(0) else {
+        return drop(Counter::DroppedRewrite);
+    };
+    ethernet.stations = hop.stations();
     maps::count(hit.reason());
-    hop.send()
+    Bytes::send_out(hop.device())
+}
+
+/// Whether a packet fits into a link's limit, or each that a train is cut into.
+#[inline(always)]
+fn fits<const V6: bool, const NETWORK: u32>(
+    packet: &Plain<V6>,
+    bytes: Bytes,
+    linear: Linear,
+    mtu: u16,
+) -> bool {
+    let cut_len = bytes.cut_len();
+    if cut_len == 0 {
+        return bytes.len() <= NETWORK + u32::from(mtu);
+    }
+    packet.headers_len(linear, NETWORK).is_some_and(|len| cut_len + len <= u32::from(mtu))
 }
 
 #[inline(never)]
@@ -175,7 +201,7 @@ fn hit<const V6: bool>(packet: &Plain<V6>, half: Live<FlowEntry>) -> Option<Hit>
     let now_ns = maps::tick_ns();
     let age_ns = now_ns.saturating_sub(last_seen_ns);
     if age_ns > REFRESH_NS {
-        if age_ns > NEVER_OVER_NS || !leads_back(&packet.key, &to) {
+        if age_ns > NEVER_OVER_NS || !leads_back(&packet.key, half) {
             return None;
         }
         half.store::<u64, { offset_of!(FlowEntry, last_seen_ns) }>(now_ns);
@@ -191,9 +217,9 @@ fn hit<const V6: bool>(packet: &Plain<V6>, half: Live<FlowEntry>) -> Option<Hit>
 
 /// Whether the other half of a flow is there, and leads back.
 #[inline(never)]
-fn leads_back(key: &FlowWords, to: &FlowWords) -> bool {
+fn leads_back(key: &FlowWords, half: Live<FlowEntry>) -> bool {
     let key: &FlowKey = bytemuck::must_cast_ref(key);
-    let to: &FlowKey = bytemuck::must_cast_ref(to);
+    let to = half.load::<FlowKey, { offset_of!(FlowEntry, to) }>();
     maps::flow(&to.reversed()).is_some_and(|other| {
         other.load::<FlowKey, { offset_of!(FlowEntry, to) }>().same(&key.reversed())
     })

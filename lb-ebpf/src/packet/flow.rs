@@ -18,8 +18,8 @@ use crate::{
 /// The half of a flow that a packet belongs to.
 pub(super) struct Flow {
     half: Live<FlowEntry>,
-    /// The tuple that the packet leaves with.
-    pub(super) to: FlowKey,
+    /// The other half's key: the tuple that the packet leaves with, reversed.
+    other_key: FlowKey,
     /// Which half it is, and where the backend is.
     pub(super) flags: FlowFlags,
 }
@@ -30,10 +30,16 @@ impl Flow {
     pub(super) fn find(key: &FlowKey) -> Option<Self> {
         let half = maps::flow(key)?;
         Some(Self {
-            to: half.load::<FlowKey, { offset_of!(FlowEntry, to) }>(),
+            other_key: half.load::<FlowKey, { offset_of!(FlowEntry, to) }>().reversed(),
             flags: half.load::<FlowFlags, { offset_of!(FlowEntry, flags) }>(),
             half,
         })
+    }
+
+    /// The tuple that the packet leaves with.
+    #[inline(always)]
+    pub(super) const fn to(&self) -> FlowKey {
+        self.other_key.reversed()
     }
 
     /// Notes a packet, and makes the other half anew if it is lost. `false` if the other half
@@ -42,7 +48,7 @@ impl Flow {
     #[inline(always)]
     pub(super) fn keep(&self, packet: &Packet) -> bool {
         let back = packet.key.reversed();
-        match maps::flow(&self.to.reversed()) {
+        match maps::flow(&self.other_key) {
             Some(other) => {
                 if !other.load::<FlowKey, { offset_of!(FlowEntry, to) }>().same(&back) {
                     return false;
@@ -62,7 +68,7 @@ impl Flow {
             return false;
         }
         let (mut seen, mut last_seen_ns) = (Seen::empty(), self.last_seen_ns());
-        if let Some(other) = maps::flow(&self.to.reversed()) {
+        if let Some(other) = maps::flow(&self.other_key) {
             seen = Seen::from_bits_retain(other.load::<u8, { offset_of!(FlowEntry, seen) }>());
             let other_ns = other.load::<u64, { offset_of!(FlowEntry, last_seen_ns) }>();
             last_seen_ns = if other_ns > last_seen_ns { other_ns } else { last_seen_ns };
@@ -89,7 +95,7 @@ impl Flow {
             return false;
         }
         let mut other = Seen::empty();
-        if let Some(half) = maps::flow(&self.to.reversed()) {
+        if let Some(half) = maps::flow(&self.other_key) {
             other = Seen::from_bits_retain(half.load::<u8, { offset_of!(FlowEntry, seen) }>());
         }
         Phase::of(packet.key.protocol, other, self.seen()).may_start_anew()
@@ -98,7 +104,7 @@ impl Flow {
     /// Removes both halves.
     #[inline(always)]
     pub(super) fn forget(&self, packet: &Packet) {
-        maps::remove_flow(&self.to.reversed());
+        maps::remove_flow(&self.other_key);
         maps::remove_flow(&packet.key);
         maps::count(Counter::FlowRestarted);
     }
@@ -107,7 +113,7 @@ impl Flow {
     /// taken for an established one, which is kept longest.
     #[inline(always)]
     fn rebuild(&self, back: &FlowKey) {
-        let entry = FlowEntry {
+        let mut entry = FlowEntry {
             to: *back,
             last_seen_ns: self.last_seen_ns(),
             backend: self.backend(),
@@ -117,8 +123,9 @@ impl Flow {
             seen: Seen::ANY.union(Seen::SYN).union(Seen::DATA).bits(),
             tag: 0,
         };
-        let key = self.to.reversed();
-        if maps::add_flow(&key, &entry.tagged(&key)).is_ok() {
+        // In place: a copy of the half is an eighth of the stack.
+        entry.tag = entry.tag_of(&self.other_key);
+        if maps::add_flow(&self.other_key, &entry).is_ok() {
             maps::count(Counter::FlowRebuilt);
         }
     }

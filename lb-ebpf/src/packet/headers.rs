@@ -4,6 +4,8 @@
 //! checksums that the device has computed, or is to compute, true.
 #![expect(unsafe_code, reason = "the kernel's helpers on packets")]
 
+use core::{ffi::c_void, mem::offset_of};
+
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
@@ -11,10 +13,16 @@ use aya_ebpf::{
     },
     helpers,
 };
-use bytemuck::{Pod, Zeroable as _};
-use lb_common::{addr::Addr, be::Be16, checksum::Sum, flow::FlowKey};
+use bytemuck::Pod;
+use lb_common::{
+    addr::Addr,
+    be::Be16,
+    checksum::Sum,
+    flow::{FlowKey, FlowWords},
+};
 
-use super::{hops::Way, shapes::Stations};
+use super::hops::Way;
+use crate::{kernel::Live, maps};
 
 /// A packet on its way through a device with Ethernet headers.
 #[derive(Clone, Copy)]
@@ -41,6 +49,11 @@ pub(super) struct NextHop {
     family: u32,
     address: Addr,
 }
+
+/// A question to `bpf_fib_lookup`, and the answer: `struct bpf_fib_lookup`, in memory that is not
+/// the stack's.
+#[derive(Clone, Copy)]
+struct Query(Live<[u64; 8]>);
 
 /// Why there is no next hop.
 #[derive(Clone, Copy)]
@@ -186,8 +199,14 @@ impl Bytes {
     /// Whether it is a train of packets that the device is to cut.
     #[inline(always)]
     pub(super) fn is_gso(self) -> bool {
+        self.cut_len() != 0
+    }
+
+    /// Bytes behind the headers of each packet of a train; 0 for a single one.
+    #[inline(always)]
+    pub(super) fn cut_len(self) -> u32 {
         // SAFETY: as above.
-        unsafe { (*self.0).gso_size != 0 }
+        unsafe { (*self.0).gso_size }
     }
 
     /// Cuts the packet off.
@@ -210,20 +229,33 @@ impl Bytes {
     /// Where a packet with this tuple goes from here.
     #[inline(always)]
     pub(super) fn next_hop(self, to: &FlowKey) -> Result<NextHop, NoHop> {
-        let mut query = bpf_fib_lookup_of(to, self.device());
-        let params = &raw mut query;
-        // SAFETY: the helper reads and writes the structure, whose size it is told.
-        let answer = unsafe { helpers::bpf_fib_lookup(self.0.cast(), params, FIB_LOOKUP_SIZE, 0) };
-        match answer {
-            FIB_SUCCESS | FIB_NO_NEIGHBOUR => Ok(NextHop {
-                device: query.ifindex,
-                family: u32::from(query.family),
-                address: next_address(&query),
-            }),
+        let Some(query) = Query::new(&to.words(), self.device(), 0) else {
+            return Err(NoHop::Closed);
+        };
+        match query.ask(self.0.cast()) {
+            FIB_SUCCESS | FIB_NO_NEIGHBOUR => Ok(query.next_hop()),
             FIB_NOT_FORWARDED => Err(NoHop::Here),
-            FIB_TOO_BIG => Err(NoHop::TooBig(mtu(&query))),
+            FIB_TOO_BIG => Err(NoHop::TooBig(query.limit())),
             _ => Err(NoHop::Closed),
         }
+    }
+
+    /// The way of a packet with this tuple, as far as the kernel knows it.
+    #[inline(always)]
+    pub(super) fn way(self, to: &FlowWords) -> Option<Way> {
+        // A length has it tell the route's limit, not the device's.
+        let query = Query::new(to, self.device(), 1)?;
+        let answer = query.ask(self.0.cast());
+        Some(query.way(self.device(), answer))
+    }
+
+    /// Sends the packet out of a device, with the Ethernet header that it has; a device without
+    /// takes it off. What the program must return.
+    #[expect(clippy::cast_possible_truncation, reason = "the helper returns an action")]
+    #[inline(always)]
+    pub(super) fn send_out(device: u32) -> i32 {
+        // SAFETY: the helper takes any number.
+        unsafe { helpers::bpf_redirect(device, 0) as i32 }
     }
 
     /// Sends the packet out of the device that it came in by: what the program must return.
@@ -270,20 +302,12 @@ impl Frame {
         unsafe { (*self.0).ingress_ifindex }
     }
 
-    /// The way of a packet with this tuple, if it leads out of the device that the frame came in
-    /// by.
+    /// The way of a packet with this tuple, as far as the kernel knows it.
     #[inline(always)]
-    pub(super) fn way_back(self, to: &FlowKey) -> Way {
-        let mut query = bpf_fib_lookup_of(to, self.device());
-        let params = &raw mut query;
-        // SAFETY: the helper reads and writes the structure, whose size it is told.
-        let answer = unsafe { helpers::bpf_fib_lookup(self.0.cast(), params, FIB_LOOKUP_SIZE, 0) };
-        let device = self.device();
-        if answer != FIB_SUCCESS || query.ifindex != device {
-            return Way::new(device, 0, Stations::zeroed());
-        }
-        let stations = Stations::new(query.dmac, query.smac);
-        Way::new(device, mtu(&query), stations)
+    pub(super) fn way(self, to: &FlowWords) -> Option<Way> {
+        let query = Query::new(to, self.device(), 0)?;
+        let answer = query.ask(self.0.cast());
+        Some(query.way(self.device(), answer))
     }
 }
 
@@ -325,47 +349,76 @@ impl NextHop {
     }
 }
 
-/// A question for the route of a tuple.
-#[inline(always)]
-fn bpf_fib_lookup_of(to: &FlowKey, device: u32) -> bpf_fib_lookup {
-    // SAFETY: integers and unions of integers, for which zero is a value.
-    let mut query: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    query.l4_protocol = to.protocol.number;
-    query.sport = to.source_port.to_wire();
-    query.dport = to.destination_port.to_wire();
-    query.ifindex = device;
-    if let (Some(source), Some(destination)) = (to.source.to_v4(), to.destination.to_v4()) {
-        query.family = AF_INET;
-        query.__bindgen_anon_3.ipv4_src = source.to_wire();
-        query.__bindgen_anon_4.ipv4_dst = destination.to_wire();
-    } else {
-        query.family = AF_INET6;
-        query.__bindgen_anon_3.ipv6_src = to.source.to_words().map(lb_common::be::Be32::to_wire);
-        query.__bindgen_anon_4.ipv6_dst =
-            to.destination.to_words().map(lb_common::be::Be32::to_wire);
+impl Query {
+    /// For the route of a tuple that came in by a device, for a packet of so many bytes; 0 for
+    /// the one that the program has.
+    #[inline(always)]
+    fn new(to: &FlowWords, device: u32, len: u16) -> Option<Self> {
+        let words = maps::paper()?;
+        let [s0, s1, d0, d1, last] = *to;
+        let [source_port, destination_port, protocol, _]: [u16; 4] = bytemuck::must_cast(last);
+        let [protocol, _] = protocol.to_ne_bytes();
+        let is_v4 = s0 == 0 && s1 & MAPPED_MASK == MAPPED;
+        let family = u16::from_ne_bytes([if is_v4 { AF_INET } else { AF_INET6 }, protocol]);
+        let ports = [family, source_port, destination_port, len];
+        words.store::<u64, 0>(bytemuck::must_cast(ports));
+        words.store::<u64, DEVICE>(u64::from(device));
+        if is_v4 {
+            words.store::<[u64; 4], ENDS>([s1 >> 32, 0, d1 >> 32, 0]);
+        } else {
+            words.store::<[u64; 4], ENDS>([s0, s1, d0, d1]);
+        }
+        words.store::<[u64; 2], STATIONS>([0, 0]);
+        Some(Self(words))
     }
-    query
+
+    /// Asks: one of `FIB_`.
+    #[inline(always)]
+    fn ask(self, context: *mut c_void) -> i64 {
+        let params = self.0.as_ptr().cast();
+        // SAFETY: the helper reads and writes the structure, whose size it is told.
+        unsafe { helpers::bpf_fib_lookup(context, params, FIB_LOOKUP_SIZE, 0) }
+    }
+
+    /// The link's limit as the helper left it.
+    #[inline(always)]
+    fn limit(self) -> u16 {
+        self.0.load::<u16, LIMIT>()
+    }
+
+    /// What an answer about what came in by a device says.
+    #[inline(always)]
+    fn way(self, from: u32, answer: i64) -> Way {
+        let words = self.0.load::<[u64; 2], STATIONS>();
+        let [_, _, f0, f1, f2, t0, t1, t2]: [u16; 8] = bytemuck::must_cast(words);
+        let limit = if answer == FIB_SUCCESS { self.limit() } else { 0 };
+        let device = self.0.load::<u32, DEVICE>();
+        Way { devices: [from, device], mtu: limit, to: [t0, t1, t2], from: [f0, f1, f2] }
+    }
+
+    /// The next hop, with its address as `struct bpf_redir_neigh` has it: IPv4 in the first word.
+    #[inline(always)]
+    fn next_hop(self) -> NextHop {
+        NextHop {
+            device: self.0.load::<u32, DEVICE>(),
+            family: u32::from(self.0.load::<u8, 0>()),
+            address: self.0.load::<Addr, DESTINATION>(),
+        }
+    }
 }
 
-/// The next hop's address as the helper left it, IPv4 in the first word: as
-/// `struct bpf_redir_neigh` has it.
-#[inline(always)]
-fn next_address(query: &bpf_fib_lookup) -> Addr {
-    // SAFETY: all 16 bytes of the union are initialised.
-    let words = unsafe { query.__bindgen_anon_4.ipv6_dst };
-    Addr::from_words(words.map(lb_common::be::Be32::from_wire))
-}
-
-/// The link's limit as the helper left it.
-#[inline(always)]
-fn mtu(query: &bpf_fib_lookup) -> u16 {
-    // SAFETY: both variants of the union are this integer.
-    unsafe { query.__bindgen_anon_1.mtu_result }
-}
-
+/// Where things are in `struct bpf_fib_lookup`: first the family.
+const LIMIT: usize = offset_of!(bpf_fib_lookup, __bindgen_anon_1);
+const DEVICE: usize = offset_of!(bpf_fib_lookup, ifindex);
+const ENDS: usize = offset_of!(bpf_fib_lookup, __bindgen_anon_3);
+const DESTINATION: usize = offset_of!(bpf_fib_lookup, __bindgen_anon_4);
+const STATIONS: usize = offset_of!(bpf_fib_lookup, __bindgen_anon_5);
 const PACKET_OTHERHOST: u32 = 3;
 /// The VLAN's number in a tag.
 const VLAN_ID: u32 = 0xfff;
+/// What stands before an IPv4 address in [`Addr`], of the second word.
+const MAPPED: u64 = 0xffff_0000;
+const MAPPED_MASK: u64 = 0xffff_ffff;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// Answers of bpf_fib_lookup (enum BPF_FIB_LKUP_RET_*). Without a known neighbour the next hop

@@ -106,7 +106,7 @@ fn reply(packet: &Packet) -> i32 {
     if !flow.keep(packet) {
         return pass(Counter::PassNoReply);
     }
-    match maps::put_down(flow.to) {
+    match maps::put_down(flow.to()) {
         Some(()) => TO_STACK,
         None => pass(Counter::PassNoReply),
     }

@@ -141,6 +141,17 @@ impl<const V6: bool> Plain<V6> {
         Some(())
     }
 
+    /// Bytes of its headers.
+    #[inline(always)]
+    pub(super) fn headers_len(&self, linear: Linear, network: u32) -> Option<u32> {
+        let transport_len = if self.is_tcp {
+            u32::from(linear.header::<Tcp>(network + Self::IP_LEN)?.offset >> 4) * 4
+        } else {
+            UDP_LEN
+        };
+        Some(Self::IP_LEN + transport_len)
+    }
+
     /// The receiver's address and port.
     #[inline(always)]
     pub(super) fn destination(&self) -> (Addr, Be16) {

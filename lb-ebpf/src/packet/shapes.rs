@@ -27,10 +27,10 @@ pub(super) struct Stations {
 }
 
 impl Stations {
-    /// From the addresses' bytes.
+    /// From the addresses' words.
     #[inline(always)]
-    pub(super) const fn new(to: [u8; 6], from: [u8; 6]) -> Self {
-        Self { to: bytemuck::must_cast(to), from: bytemuck::must_cast(from) }
+    pub(super) const fn new(to: [u16; 3], from: [u16; 3]) -> Self {
+        Self { to, from }
     }
 
     /// Whether a frame is for the sender of an answer.

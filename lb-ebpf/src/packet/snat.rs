@@ -24,8 +24,6 @@ use crate::{
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(8))]
 struct Search {
-    /// The tuple that the flow's own half gives to replies.
-    back: FlowKey,
     /// Of the flow.
     hash: u32,
     /// Those that there are.
@@ -38,7 +36,7 @@ struct Search {
 }
 
 impl Field for Search {
-    type Words = [u64; 8];
+    type Words = [u64; 3];
 }
 
 /// Gives the forward half that is put down the first source port that makes its reply unlike all
@@ -56,13 +54,14 @@ pub(super) fn choose(packet: &Packet, config: Live<Config>) -> i32 {
 fn chosen(packet: &Packet, config: Live<Config>) -> Option<()> {
     let FlowEntry { flags, .. } = maps::take_up()?;
     maps::put_search(Search {
-        back: packet.key.reversed(),
         hash: packet.key.hash(),
         ports: Ports::outside(maps::local_ports(config)),
         client: packet.key.source_port,
         is_local: u16::from(flags & FlowFlags::LOCAL.bits() != 0),
         _pad: 0,
     })?;
+    // What the flow's own half gives to replies.
+    maps::put_aside(packet.key.reversed())?;
     for attempt in 0..ATTEMPTS {
         let [port, found]: [u16; 2] = bytemuck::must_cast(snat_try(attempt));
         if found != 0 {
@@ -84,21 +83,17 @@ extern "C" fn snat_try(attempt: u32) -> u32 {
 
 #[inline(always)]
 fn tried(attempt: u32) -> Option<Be16> {
-    let Search { back, hash, ports, client, is_local, .. } = maps::search()?;
+    let Search { hash, ports, client, is_local, .. } = maps::search()?;
     let port = if is_local != 0 && attempt == 0 {
         client
     } else {
         ports.candidate(client, hash, attempt)?
     };
     let to: FlowKey = maps::take_up()?;
-    let key = FlowKey { source_port: port, ..to }.reversed();
+    let Some(half) = maps::flow(&FlowKey { source_port: port, ..to }.reversed()) else {
+        return Some(port);
+    };
     // The flow's own is there if its forward half was lost.
-    (maps::flow(&key).is_none() || leads_to(&key, &back)).then_some(port)
-}
-
-/// Whether the half with this key has packets leave with this tuple.
-#[inline(always)]
-pub(super) fn leads_to(key: &FlowKey, to: &FlowKey) -> bool {
-    maps::flow(key)
-        .is_some_and(|half| half.load::<FlowKey, { offset_of!(FlowEntry, to) }>().same(to))
+    let to = half.load::<FlowKey, { offset_of!(FlowEntry, to) }>();
+    to.same(&maps::aside()?).then_some(port)
 }

@@ -11,7 +11,7 @@ use lb_common::{counter::Counter, flow::FlowFlags};
 use super::{
     fast::{Found, find, may_be_ours},
     headers::Frame,
-    hops::Way,
+    hops::Hop,
     parse::{ETHER_IPV4, ETHER_IPV6, NETWORK},
     plain::Plain,
     shapes::Ethernet,
@@ -60,13 +60,14 @@ fn rewrite<const V6: bool>(frame: Frame) -> Option<Counter> {
     if hit.flags.contains(FlowFlags::LOCAL) || packet.may_be_partial(linear, NETWORK)? {
         return None;
     }
-    let way = Way::back(frame, &hit.to)?;
+    let hop = Hop::back(frame, &hit.to)?;
     let ethernet = linear.header::<Ethernet>(0)?;
+    let stations = hop.stations();
     // A frame for another station is none of ours, whatever is in it.
-    if packet.len > u32::from(way.mtu) || !ethernet.stations.is_answered_by(&way.stations) {
+    if packet.len > u32::from(hop.mtu()) || !ethernet.stations.is_answered_by(&stations) {
         return None;
     }
-    ethernet.stations = way.stations;
+    ethernet.stations = stations;
     let hops = packet.hops - 1;
     let _change = packet.write_checksum(linear, NETWORK, &hit.to, hops)?;
     packet.write(linear, NETWORK, &hit.to, hops)?;
