@@ -66,10 +66,20 @@ fn help_documents_every_verb_and_the_exit_codes() {
     let node = lab.node("node-1").unwrap();
     let help = agent(node, &["--help"]);
     assert_eq!(help.code, Some(0));
-    for part in ["run", "check", "show", "explain", "unload", "completions", "Exit codes:"] {
+    for part in [
+        "run",
+        "check",
+        "show",
+        "explain",
+        "diff",
+        "monitor",
+        "unload",
+        "completions",
+        "Exit codes:",
+    ] {
         assert!(help.stdout.contains(part), "{part}: {}", help.stdout);
     }
-    for verb in ["run", "check", "show", "explain", "unload", "completions"] {
+    for verb in ["run", "check", "show", "explain", "diff", "monitor", "unload", "completions"] {
         let help = agent(node, &[verb, "--help"]);
         assert_eq!(help.code, Some(0), "{}", help.stderr);
         assert!(help.stdout.contains("Usage: lb-agent"), "{}", help.stdout);

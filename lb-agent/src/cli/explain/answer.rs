@@ -189,7 +189,7 @@ impl Answer {
     /// Says so where no program of ours meets the client.
     fn add_blindness(&mut self, way: &Way, target: Target) {
         let why = match way {
-            Way::Nowhere { reason } => format!("passes untouched: {reason}"),
+            Way::Nowhere { reason } => reason.clone(),
             Way::Socket if target.protocol == Protocol::SCTP && self.is_frontend() => {
                 "passes untouched: the kernel runs no hook at an SCTP socket (SOC-12)".to_owned()
             }

@@ -262,9 +262,9 @@ fn soc_12_sctp_is_for_packets_and_a_marked_pod_sees_the_node_where_it_meets_itse
     ] {
         assert!(answer.contains(part), "{part:?} is not in {answer}");
     }
-    let way = Way::Nowhere { reason: "no program is at device eth7".to_owned() };
+    let way = Way::Nowhere { reason: "passes untouched: no program is at eth7".to_owned() };
     let answer = ask_by(way, &tables, &[], "10.96.0.1:80/SCTP", "203.0.113.9");
-    assert!(answer.contains("passes untouched: no program is at device eth7"), "{answer}");
+    assert!(answer.contains("/SCTP: passes untouched: no program is at eth7"), "{answer}");
 }
 
 const CLUSTER_IP: &str = include_str!("../../../../tests/golden/clusterip/cluster.yaml");

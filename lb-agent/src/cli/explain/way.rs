@@ -29,7 +29,7 @@ pub(super) enum Way {
     },
     /// Nowhere: no program of ours runs where its packets come in.
     Nowhere {
-        /// What is in the way, and what to do.
+        /// What becomes of it, what is in the way, and what to do.
         reason: String,
     },
 }
@@ -62,7 +62,7 @@ impl Way {
         match &signs.route {
             None | Some(Route::Here) => Self::Socket,
             Some(Route::Missing) => Self::nowhere(format!(
-                "this node has no route back to {address}; its packets may come in by any device, and nothing reaches it"
+                "gets no answer: this node has no route back to {address}, whichever device its packets come in by"
             )),
             Some(Route::Device { index, name, has_gateway }) => {
                 if signs.is_served(*index) {
@@ -73,7 +73,7 @@ impl Way {
                     return Self::Socket;
                 }
                 Self::nowhere(format!(
-                    "the way back to {address} is device {name}, where no program of ours runs; name it with --devices, or see show programs"
+                    "passes untouched: the way back to {address} is device {name}, where no program of ours runs; name it with --devices, or see show programs"
                 ))
             }
         }
@@ -149,7 +149,7 @@ impl Signs<'_> {
         let names = self.served.iter().map(|(_, name)| name);
         let devices: Vec<_> = names.filter(|name| !of_pods(name)).cloned().collect();
         if devices.is_empty() {
-            let reason = "no program of ours runs at a device that leads outside; name one with --devices, or see show programs";
+            let reason = "passes untouched: no program of ours runs at a device that leads outside; name one with --devices, or see show programs";
             return Way::nowhere(reason.to_owned());
         }
         Way::Outside { devices }
