@@ -27,9 +27,8 @@ pub(crate) struct Road {
     _serving: [Process; 2],
 }
 
-/// Over a wire, and over one with XDP in the drivers: datagrams of 9000 bytes, whose pieces
-/// come in any order; links that are narrower than their neighbours; packets at the end of
-/// their hops; SCTP; offloads and none.
+/// TRP-12, PRT-01: datagrams of 9000 bytes, whose pieces come in any order; links that are
+/// narrower than their neighbours; packets at the end of their hops; SCTP; offloads and none.
 #[test]
 fn what_a_wire_does_to_packets() {
     need_lab!();
