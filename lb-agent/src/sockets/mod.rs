@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! UDP sockets that must look for another backend: found after a change, and disconnected.
+//! UDP sockets that must look for another backend: found after a change, and disconnected. And
+//! UDP flows of clients outside, which are forgotten.
 //!
 //! ```text
 //! reconcile ─► Ledger ─► Search ─► SOCKETS ─► namespaces ─► sock_diag ─► SOCK_DESTROY
@@ -12,6 +13,7 @@
 //! that our programs wrote, or if its peer is a frontend, which no translated socket has, and no
 //! other proxy's translation leads its datagrams to an endpoint. All of it runs on a thread of its own, and the reconcile loop never waits for it.
 
+mod flows;
 mod sweep;
 
 use std::{
@@ -47,6 +49,8 @@ pub struct Sweeper {
     tries: usize,
     /// Sockets that are to be disconnected and were not found yet.
     pending: sweep::Known,
+    /// Whether flows of clients outside are still to be looked at.
+    are_flows_due: bool,
     /// Whether there were sockets for which another proxy's translation lasted.
     has_led: bool,
 }
@@ -62,6 +66,7 @@ impl Sweeper {
             search: Search::default(),
             tries: 0,
             pending: sweep::Known::default(),
+            are_flows_due: false,
             has_led: false,
         }
     }
@@ -88,6 +93,7 @@ impl Sweeper {
                 if before && !self.search.is_empty() {
                     self.tries = TRIES;
                 }
+                self.are_flows_due |= !self.search.is_empty();
             }
             if self.search.is_empty() {
                 continue;
@@ -95,6 +101,9 @@ impl Sweeper {
             // No record of ours tells which endpoints those sockets use.
             self.search.is_first |= self.has_led;
             let before = processor_time();
+            if self.are_flows_due {
+                self.forget_flows(Instant::now());
+            }
             self.sweep(Instant::now());
             // However many changes come: a fifth of a processor at most. By the clock on the
             // wall, a processor that others want as well would make it wait five times longer.
@@ -121,6 +130,24 @@ impl Sweeper {
                 Some(Vec::new())
             }
             Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Takes the flows of clients outside out of FLOWS that must look for another backend.
+    fn forget_flows(&mut self, started: Instant) {
+        match flows::forget(&self.bpf_root, &self.ledger) {
+            Ok((v4, v6)) => {
+                self.are_flows_due = false;
+                for (family, forgotten) in [(Family::V4, v4), (Family::V6, v6)] {
+                    self.metrics.reconciled(family, started.elapsed(), forgotten);
+                }
+                if v4 + v6 > 0 {
+                    tracing::info!(v4, v6, "UDP flows of clients outside get another backend");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "UDP flows may stay with endpoints that left their Service");
+            }
         }
     }
 
