@@ -381,6 +381,11 @@ impl SocketError {
         Self { call: call.to_owned(), errno, name }
     }
 
+    /// What ends a held connection that another pod answers.
+    pub fn answered_by(pod: &str) -> Self {
+        Self::named("hold", format!("now answered by {pod}"))
+    }
+
     /// A failure without an error number.
     pub fn named(call: &str, name: impl Into<String>) -> Self {
         Self { call: call.to_owned(), errno: 0, name: name.into() }

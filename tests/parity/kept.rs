@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Connections that a scenario makes and that go on answering while its case changes.
+//! Connections that a scenario makes and that go on answering while its case changes; datagrams
+//! that go on and are answered by another pod then.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use lab::wire::{HoldSpec, Task};
+use lab::wire::{HoldSpec, SocketError, Task};
 
 use crate::{
     address::Book,
@@ -43,8 +44,10 @@ impl Kept {
         scenarios: &[Scenario],
         column: Column,
     ) -> Result<()> {
-        let is_asked =
-            |scenario: &Scenario| scenario.row.kept && scenario.standing(column) == Standing::Holds;
+        let is_asked = |scenario: &Scenario| {
+            let row = &scenario.row;
+            (row.kept || row.moves_to.is_some()) && scenario.standing(column) == Standing::Holds
+        };
         let asked: Vec<_> = scenarios.iter().filter(|it| is_asked(it)).cloned().collect();
         let all: Vec<_> = (0..asked.len()).collect();
         for flow in measure::flows(bed, book, &asked, &all)? {
@@ -58,7 +61,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Ends all, after one more exchange of each: a line for each that did not live so long.
+    /// Ends all, after one more exchange of each: a line for each that did not live so long, or
+    /// was not moved as it should be.
     ///
     /// # Errors
     /// When a driver fails.
@@ -67,10 +71,18 @@ impl Kept {
         let mut broken = Vec::new();
         for Connection { scenario, task } in &self.0 {
             let report = bed.client(&scenario.from)?.driver.stop_hold(*task)?;
-            if let Some(end) = report.breaks.first() {
-                let (name, error) = (column.name(), &end.error);
-                let pod = end.pod.as_deref().unwrap_or("nobody");
-                broken.push(format!("{scenario}\n    {name}: connected to {pod}, then {error}"));
+            let name = column.name();
+            let moved = scenario.row.moves_to.as_ref().map(|pod| SocketError::answered_by(pod));
+            match (report.breaks.first(), moved) {
+                (None, None) => {}
+                (Some(end), Some(moved)) if end.error == moved => {}
+                (Some(end), _) => {
+                    let (pod, error) = (end.pod.as_deref().unwrap_or("nobody"), &end.error);
+                    broken.push(format!("{scenario}\n    {name}: sent to {pod}, then {error}"));
+                }
+                (None, Some(moved)) => {
+                    broken.push(format!("{scenario}\n    {name}: never {moved}"));
+                }
             }
         }
         Ok(broken)

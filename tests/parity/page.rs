@@ -107,9 +107,13 @@ fn write_row(page: &mut String, scenario: &Scenario) -> Result<()> {
     };
     let only = limits(scenario);
     let (about, from, dial) = (&scenario.row.about, &scenario.from, &scenario.dial);
-    let kept = if scenario.row.kept { "goes on through all changes" } else { "" };
+    let kept = match &scenario.row.moves_to {
+        Some(pod) => format!("its datagrams go on and are answered by {pod} in the end"),
+        None if scenario.row.kept => "goes on through all changes".to_owned(),
+        None => String::new(),
+    };
     let notes: Vec<_> =
-        [only.as_str(), about, kept, &why].into_iter().filter(|text| !text.is_empty()).collect();
+        [only.as_str(), about, &kept, &why].into_iter().filter(|text| !text.is_empty()).collect();
     writeln!(
         page,
         "| {} | {from} | {dial} | {ours} | {nftables} | {iptables} | {} |",

@@ -164,6 +164,9 @@ pub(crate) struct Row {
     /// Whether a connection that is made now goes on answering through all later changes.
     #[serde(default)]
     pub(crate) kept: bool,
+    /// The pod that answers a UDP socket that exchanges datagrams through all later changes, in
+    /// place of the one that did at first.
+    pub(crate) moves_to: Option<String>,
     /// What they meet.
     pub(crate) expect: Outcome,
     /// What they meet with kube-proxy, where that differs.

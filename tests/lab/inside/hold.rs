@@ -76,11 +76,7 @@ impl Shared {
             let answer = exchange::again(socket, &spec.ask, &format!("exchange {number}"));
             let same = answer.and_then(|answer| {
                 let other = answer.echo.pod;
-                if other == pod {
-                    Ok(())
-                } else {
-                    Err(SocketError::named("hold", format!("now answered by {other}")))
-                }
+                if other == pod { Ok(()) } else { Err(SocketError::answered_by(&other)) }
             });
             match same {
                 Ok(()) => self.report().exchanges += 1,
