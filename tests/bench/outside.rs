@@ -202,7 +202,8 @@ const KINDS: &[Kind] = &[
     Kind {
         title: "New TCP connection through a NodePort",
         note: "from outside: socket, connect, 1 byte there, 1 byte back, close; 1.3 times as many \
-               a second are 0.77 of the time",
+               a second are 0.77 of the time; most of it is the client's and the server's, which \
+               the flood does without",
         goal: Some(0.77),
         task: |to, scale| Task::Connections { to, count: scale.connections },
         late: false,
