@@ -6,6 +6,7 @@
     reason = "a test's helper fails its test like the test itself"
 )]
 
+mod addresses;
 mod association;
 mod bed;
 mod big;

@@ -196,7 +196,15 @@ impl Datapath for Kernel {
     ) -> Result<(), LoadError> {
         let v4 = own.0.map_or_else(Addr::default, Addr::from);
         let v6 = own.1.map_or_else(Addr::default, Addr::from);
-        self.generation.maps.config.set_own(v4, v6, local_ports());
+        let config = &mut self.generation.maps.config;
+        let before = config.read(0).map(|config| [config.snat4, config.snat6]);
+        for address in before.into_iter().flatten() {
+            // Replies of flows that left by it go on coming to it.
+            if address != Addr::default() && ![v4, v6].contains(&address) {
+                config.admit(address);
+            }
+        }
+        config.set_own(v4, v6, local_ports());
         let mut skipped = Vec::new();
         let outcome = self.loader.follow(&self.generation, uplinks, pods, &mut skipped);
         if self.skipped != skipped {

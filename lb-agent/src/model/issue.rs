@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What was ignored, of which object, and why. Nothing else is affected by it.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::ObjectName;
 
@@ -195,6 +198,14 @@ pub enum Problem {
     NoDevice {
         /// The name.
         device: String,
+    },
+    /// The node's own address is not this node's.
+    #[error(
+        "no device here has {address}, which is this node's own: NodePorts do not answer on it, and clients outside reach no pod of another node over its family; give a device the address, or the Node another one"
+    )]
+    Away {
+        /// The address.
+        address: IpAddr,
     },
     /// A device could not be served.
     #[error("clients outside are not served as they should be: {reason}; tried again every 30 s")]

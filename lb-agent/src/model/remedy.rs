@@ -31,6 +31,7 @@ impl Problem {
             | Self::FlowsFull { .. }
             | Self::FlowsKept { .. }
             | Self::NoDevice { .. }
+            | Self::Away { .. }
             | Self::Unserved { .. }
             | Self::Unwritten { .. } => "",
         }
@@ -72,6 +73,7 @@ impl Problem {
                 "restart the node, or run lb-agent unload before the next start, which ends open flows of clients outside".to_owned()
             }
             Self::NoDevice { .. } => "correct --devices, or wait until the device is there".to_owned(),
+            Self::Away { .. } => "give a device the address, or the Node another one".to_owned(),
             Self::Unserved { .. } => {
                 "see lb-agent show programs and lb-agent check; it is tried again every 30 s".to_owned()
             }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
@@ -15,6 +15,8 @@ pub struct Uplinks {
     pub devices: BTreeMap<u32, Arc<str>>,
     /// The names that `--devices` has and no device.
     pub absent: BTreeSet<Arc<str>>,
+    /// The Node's first addresses of a family that no device here has.
+    pub away: BTreeSet<IpAddr>,
     /// The node's own IPv4 address (MSQ-04); `None`: clients outside reach no pod of another
     /// node through this one over IPv4.
     pub v4: Option<Ipv4Addr>,

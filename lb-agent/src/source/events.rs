@@ -133,7 +133,7 @@ impl From<&Issue> for Notice {
             Problem::Full { .. } => ("MapFull", "Wait", true),
             Problem::LocalPorts { .. } => ("NodePortsNotReserved", "Tell", true),
             Problem::Unwritten { .. } => ("NotProgrammed", "Retry", true),
-            Problem::NoDevice { .. } | Problem::Unserved { .. } => {
+            Problem::NoDevice { .. } | Problem::Unserved { .. } | Problem::Away { .. } => {
                 ("DeviceNotServed", "Retry", true)
             }
             Problem::FlowsKept { .. } => ("FlowsKeptSize", "Tell", true),

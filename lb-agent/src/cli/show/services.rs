@@ -174,16 +174,25 @@ impl Row for ServiceRow {
                 RANDOM => self.policy.to_owned(),
                 other => format!("{},{other}", self.policy),
             },
-            if self.source_ranges.is_empty() {
-                "-".to_owned()
-            } else {
-                self.source_ranges.join(",")
-            },
+            sources(&self.source_ranges),
             self.affinity_secs.map_or_else(|| "-".to_owned(), |secs| format!("{secs}s")),
             self.index.to_string(),
         ]
     }
 }
 
+/// Source ranges as a table has them; all of them are in `-o json`.
+fn sources(ranges: &[String]) -> String {
+    match ranges {
+        [] => "-".to_owned(),
+        [first, .., last] if ranges.len() > FEW => {
+            format!("{first},...,{last} ({} ranges)", ranges.len())
+        }
+        few => few.join(","),
+    }
+}
+
+/// As many source ranges as can be read in a table.
+const FEW: usize = 16;
 /// The algorithm that a table does not mention: nearly all have it.
 const RANDOM: &str = Algorithm::Random.name();

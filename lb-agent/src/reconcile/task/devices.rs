@@ -72,9 +72,11 @@ impl Follower {
         let missing = places.iter().flat_map(|places| places.missing.iter().cloned());
         let absent = self.known.iter().flat_map(|(uplinks, _)| uplinks.absent.iter());
         let absent = absent.map(|device| Problem::NoDevice { device: device.to_string() });
+        let away = self.known.iter().flat_map(|(uplinks, _)| uplinks.away.iter());
+        let away = away.map(|address| Problem::Away { address: *address });
         let unserved = self.unserved.iter();
         let unserved = unserved.map(|reason| Problem::Unserved { reason: reason.clone() });
-        let of_node = absent.chain(unserved).map(|problem| {
+        let of_node = absent.chain(away).chain(unserved).map(|problem| {
             let (object, field) = (node.clone(), "devices".to_owned());
             Issue { kind: ObjectKind::Node, object, field, problem }
         });

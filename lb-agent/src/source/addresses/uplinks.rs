@@ -25,11 +25,14 @@ impl NodePortAddresses {
     /// The ways to clients outside, as they are now. The loopback device is none unless it is
     /// named.
     pub fn uplinks(&self, choice: &UplinkChoice, node: &Node, interfaces: &Interfaces) -> Uplinks {
-        let own = |family| self.primary(family, node, interfaces).into_iter().next();
-        let own = Family::ALL.into_iter().filter_map(own);
         let devices = choice.devices(node, interfaces);
         let absent = choice.absent(&devices);
         let mut uplinks = Uplinks { devices, absent, ..Uplinks::default() };
+        let own = |family| self.primary(family, node, interfaces).into_iter().next();
+        let (here, away): (Vec<_>, Vec<_>) =
+            Family::ALL.into_iter().partition(|family| own(*family).is_some());
+        uplinks.away = away.into_iter().filter_map(|family| self.named(family, node)).collect();
+        let own = here.into_iter().filter_map(own);
         for address in own {
             match address {
                 IpAddr::V4(v4) => uplinks.v4 = Some(v4),
@@ -37,6 +40,12 @@ impl NodePortAddresses {
             }
         }
         uplinks
+    }
+
+    /// The address of a family that the operator or the Node says is this node's.
+    fn named(&self, family: Family, node: &Node) -> Option<IpAddr> {
+        let of_family = |address: &IpAddr| Family::of(*address) == family;
+        self.primary.filter(of_family).or_else(|| node.addresses.iter().copied().find(of_family))
     }
 }
 
