@@ -137,11 +137,19 @@ counters! {
     FlowTakenOver = "flow_taken_over",
     /// The agent took a UDP socket's peer away: it had gone, or was a frontend that was never translated.
     Destroyed = "destroyed",
+    /// A packet of a flow went on unchanged to the node of its backend.
+    FlowDirect = "flow_direct",
+    /// A flow that was to go on unchanged got a source of this node: its backend's node is no neighbour at the device that the packet came in by.
+    FlowNotDirect = "flow_not_direct",
+    /// FLOWS is full: a flow that goes on unchanged is not remembered, and follows its Maglev table.
+    FlowUnremembered = "flow_unremembered",
+    /// The way of a packet that was to go on unchanged leads back where it came from, as while two nodes' tables differ: it was dropped.
+    DroppedBounced = "dropped_bounced",
 }
 
 impl Counter {
     /// Number of counters: the size of COUNTERS.
-    pub const COUNT: u32 = Self::Destroyed as u32 + 1;
+    pub const COUNT: u32 = Self::DroppedBounced as u32 + 1;
 
     /// The index into COUNTERS.
     #[inline(always)]

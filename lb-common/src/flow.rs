@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The source is the client, or an address of the node with a port of its own (SNAT). Each
-//! direction writes its own half only; what phase the flow is in follows from both.
+//! direction writes its own half only; what phase the flow is in follows from both. A flow that
+//! goes on unchanged to its backend's node has one half here: its replies go another way.
 
 use bitflags::bitflags;
 use bytemuck::{Pod, Zeroable};
@@ -82,6 +83,9 @@ bitflags! {
         /// The backend is on this node: packets go up the stack, and replies are met when
         /// they leave the node.
         const LOCAL = 1 << 1;
+        /// Packets go on unchanged to the backend's node, and replies do not come by here: there
+        /// is no other half. `to` is what that node makes of them.
+        const DIRECT = 1 << 2;
     }
 }
 
@@ -345,6 +349,13 @@ impl Phase {
         } else {
             Self::SynSent
         }
+    }
+
+    /// Of a flow that goes on unchanged, of which only the client's direction is seen: the other
+    /// one is believed to have come as far.
+    #[inline(always)]
+    pub const fn one_way(protocol: Protocol, forward: Seen) -> Self {
+        Self::of(protocol, forward, forward)
     }
 
     /// Of an association, whose handshake is INIT, INIT ACK, COOKIE ECHO, COOKIE ACK

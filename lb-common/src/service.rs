@@ -99,6 +99,9 @@ bitflags! {
         /// No frontend may name the record: its id and generation are those of the service
         /// port that had it last. For the agent: programs never get here.
         const FREE = 1 << 6;
+        /// Packets for a backend of another node go on to that node unchanged, where the set is a
+        /// Maglev set. Of records of addresses that all nodes have alike.
+        const DIRECT = 1 << 7;
     }
 }
 
@@ -107,6 +110,12 @@ impl Service {
     #[inline(always)]
     pub const fn flags(&self) -> ServiceFlags {
         ServiceFlags::from_bits_retain(self.flags)
+    }
+
+    /// Whether packets of clients outside go on unchanged to other nodes' backends.
+    pub const fn is_direct(&self) -> bool {
+        self.flags().contains(ServiceFlags::DIRECT)
+            && matches!(self.outside.algorithm(), Algorithm::Maglev)
     }
 }
 

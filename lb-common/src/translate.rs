@@ -121,6 +121,16 @@ pub trait Client {
     fn now_ns(&self) -> u64;
 }
 
+impl ServiceView {
+    /// Whether packets for other nodes' backends go on unchanged: only where those nodes choose
+    /// the same backend.
+    #[inline(always)]
+    const fn is_direct(&self) -> bool {
+        self.flags.contains(ServiceFlags::DIRECT)
+            && matches!(self.set.algorithm(), Algorithm::Maglev)
+    }
+}
+
 /// Decides what becomes of a flow.
 #[inline(always)]
 pub fn translate(maps: &impl Maps, client: &impl Client, destination: &Destination) -> Verdict {
@@ -244,6 +254,7 @@ fn fresh(maps: &impl Maps, client: &impl Client, service: &ServiceView) -> Resul
             backend: slot.backend,
             generation: slot.generation,
             service_id: service.id,
+            direct: service.is_direct(),
         })
     });
     target.ok_or(Verdict::Refuse(Counter::RefusedInconsistent))
@@ -304,6 +315,7 @@ fn pinned(
         backend: pin.backend,
         generation: pin.generation,
         service_id: service.id,
+        direct: service.is_direct(),
     })
 }
 

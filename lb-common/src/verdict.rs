@@ -29,6 +29,8 @@ pub struct Target {
     pub generation: u32,
     /// [`Service::id`](crate::service::Service::id).
     pub service_id: u32,
+    /// Whether a packet for another node's backend goes on to that node unchanged.
+    pub direct: bool,
 }
 
 impl Verdict {

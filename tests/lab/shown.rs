@@ -24,6 +24,8 @@ pub struct ServiceRow {
     pub outside: Value,
     /// How one of several backends is picked: `random` or `maglev`.
     pub algorithm: String,
+    /// How packets of clients outside get to other nodes' backends: `snat` or `direct`.
+    pub forwarding: String,
     /// Source ranges; none for all clients.
     pub source_ranges: Vec<String>,
     /// The service port's id.

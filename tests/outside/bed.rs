@@ -10,7 +10,7 @@ use std::{
 use aya::Ebpf;
 use k8s_openapi::api::core::v1 as core;
 use lab::{
-    Lab,
+    Lab, LabBuilder,
     agent::{Agent, AgentSpec},
     driver::Driver,
     manifests::Exposed,
@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 pub(crate) struct Bed {
     /// The agent of `node-2`; that of `node-1` is in `served`.
     pub(crate) second: Agent,
+    /// That of `node-3`, in a bed of three nodes.
+    pub(crate) third: Option<Agent>,
     pub(crate) served: Served,
     /// Sockets of the client outside.
     pub(crate) client: Driver,
@@ -75,23 +77,40 @@ impl Bed {
 
     /// With more arguments for both agents.
     pub(crate) fn with(change: impl Fn(AgentSpec) -> AgentSpec) -> Self {
-        let served = Served::with(Lab::builder(), &change).unwrap();
-        let second =
-            Agent::start(served.lab.node("node-2").unwrap(), &change(served.spec())).unwrap();
+        Self::on(Lab::builder(), &change)
+    }
+
+    /// Three nodes, two pods on each.
+    pub(crate) fn of_three() -> Self {
+        Self::on(Lab::builder().nodes(3), &|spec| spec)
+    }
+
+    fn on(lab: LabBuilder, change: &impl Fn(AgentSpec) -> AgentSpec) -> Self {
+        let served = Served::with(lab, change).unwrap();
+        let mut others = served.lab.nodes()[1..].iter().map(|node| {
+            let spec = change(served.spec());
+            Agent::start(node, &spec).unwrap()
+        });
+        let (second, third) = (others.next().unwrap(), others.next());
+        drop(others);
         let client = served.lab.client().driver().unwrap();
-        let bed = Self { second, served, client, far_ends: None };
+        let bed = Self { second, third, served, client, far_ends: None };
         bed.through(bed.node(1));
         bed
     }
 
-    /// `node-1` or `node-2`.
+    /// `node-1`, `node-2` or `node-3`.
     pub(crate) fn node(&self, number: usize) -> &Node {
         &self.served.lab.nodes()[number - 1]
     }
 
     /// The agent of a node.
     pub(crate) fn agent(&self, number: usize) -> &Agent {
-        if number == 1 { &self.served.agent } else { &self.second }
+        match number {
+            1 => &self.served.agent,
+            2 => &self.second,
+            _ => self.third.as_ref().unwrap(),
+        }
     }
 
     /// Pods 1-1, 1-2, 2-1 and 2-2.
@@ -137,11 +156,12 @@ impl Bed {
         self.settle(exposed);
     }
 
-    /// Waits until both kernels have what the files say for clients outside.
+    /// Waits until all kernels have what the files say for clients outside.
     fn settle(&self, exposed: &Exposed) {
-        for number in [1, 2] {
+        for number in 1..=self.served.lab.nodes().len() {
             let wanted = outside(exposed, &self.node(number).name);
-            let algorithm = algorithm(exposed);
+            let algorithm = annotation(exposed, ALGORITHM, "random");
+            let forwarding = annotation(exposed, FORWARDING, "snat");
             let ranges: BTreeSet<_> = ranges(exposed).into_iter().collect();
             wait::for_value(LIMIT, &format!("node-{number} to have {wanted}"), || {
                 let rows = self.agent(number).services()?;
@@ -152,6 +172,10 @@ impl Bed {
                     external.len() == EXTERNAL_FRONTENDS * ports(exposed)
                         && external.iter().all(|row| row.outside == wanted)
                         && external.iter().all(|row| row.algorithm == algorithm)
+                        && external.iter().all(|row| {
+                            row.forwarding
+                                == if row.kind == "NodePort" { "snat" } else { &forwarding }
+                        })
                         && shown == ranges,
                     "{rows:?}"
                 );
@@ -189,10 +213,10 @@ fn outside(exposed: &Exposed, node: &str) -> Value {
     }
 }
 
-/// What its annotation asks for.
-fn algorithm(exposed: &Exposed) -> String {
+/// What one of its annotations asks for.
+fn annotation(exposed: &Exposed, name: &str, default: &str) -> String {
     let annotations = exposed.service.metadata.annotations.as_ref();
-    annotations.and_then(|it| it.get(ALGORITHM)).map_or_else(|| "random".to_owned(), Clone::clone)
+    annotations.and_then(|it| it.get(name)).map_or_else(|| default.to_owned(), Clone::clone)
 }
 
 fn ranges(exposed: &Exposed) -> Vec<String> {
@@ -211,6 +235,8 @@ pub(crate) const NODE_PORT: u16 = 30_080;
 const SERVICE: u8 = 10;
 /// The annotation that says how backends are picked.
 pub(crate) const ALGORITHM: &str = "sluice.dev/algorithm";
+/// The annotation that says how packets get to other nodes' backends.
+pub(crate) const FORWARDING: &str = "sluice.dev/forwarding";
 const EXTERNAL: [&str; 2] = ["198.51.100.10", "2001:db8:51::10"];
 const VIP: [&str; 2] = ["203.0.113.10", "2001:db8:113::10"];
 /// Rows of `show services` for each port: an externalIP, a VIP and the NodePort, of each family.

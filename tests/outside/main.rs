@@ -12,6 +12,7 @@ mod bed;
 mod big;
 mod clsact;
 mod devices;
+mod direct;
 mod explain;
 mod failover;
 mod firewall;

@@ -14,6 +14,8 @@ mod cost;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
+mod direct;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod frame;

@@ -53,6 +53,9 @@ pub(crate) struct Node {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hook {
     Ingress,
+    /// The same at the uplink, where frames for its own station come in; packets of other runs
+    /// are loopback's.
+    Uplink,
     Egress,
     /// In front of the stack.
     Xdp,
@@ -161,18 +164,24 @@ impl Node {
     }
 
     fn test_run(&self, hook: Hook, packet: &[u8], out: &mut [u8], repeat: u32) -> TestRunResult {
-        // A frame came in by the uplink; packets of test runs are loopback's.
         let len = u32::try_from(packet.len()).unwrap();
         let frame: [u8; 24] = bytemuck::must_cast([0, len, 0, self.uplink, 0, 0]);
+        let mut buffer = [0_u32; 48];
+        buffer[SKB_DEVICE] = self.uplink;
+        let context: Option<&[u8]> = match hook {
+            Hook::Xdp => Some(&frame),
+            Hook::Uplink => Some(bytemuck::must_cast_slice(&buffer)),
+            Hook::Ingress | Hook::Egress | Hook::Nothing => None,
+        };
         let options = TestRunOptions {
             data_in: Some(packet),
             data_out: Some(out),
-            ctx_in: matches!(hook, Hook::Xdp).then_some(&frame),
+            ctx_in: context,
             repeat,
             ..Default::default()
         };
         let ran = match hook {
-            Hook::Ingress => classifier(&self.ebpf, "tc_ingress").test_run(options),
+            Hook::Ingress | Hook::Uplink => classifier(&self.ebpf, "tc_ingress").test_run(options),
             Hook::Egress => classifier(&self.ebpf, "tc_egress").test_run(options),
             Hook::Nothing => classifier(&self.probe, "probe_nothing").test_run(options),
             Hook::Xdp => {
@@ -395,6 +404,8 @@ fn load_probe() -> Ebpf {
 }
 
 const XDP: &str = "xdp_ingress";
+/// The word of `struct __sk_buff` that is `ifindex`.
+const SKB_DEVICE: usize = 10;
 
 /// A link to the other nodes, and the way to their pods.
 const UPLINK: &[&str] = &[

@@ -48,8 +48,9 @@ impl Row {
 /// What a packet becomes whose next hop the program writes, if it knows it; else the kernel does,
 /// as it sends the packet.
 fn with_way(ran: &Ran, mut becomes: Vec<u8>) -> Vec<u8> {
-    let (came, sent) = ([NODE, PEER].concat(), [GATEWAY, UPLINK].concat());
-    if ran.action == REDIRECT && becomes.starts_with(&came) && ran.bytes.starts_with(&sent) {
+    let (came, sent) = ([NODE, UPLINK].map(|to| [to, PEER].concat()), [GATEWAY, UPLINK].concat());
+    let has_come = came.iter().any(|came| becomes.starts_with(came));
+    if ran.action == REDIRECT && has_come && ran.bytes.starts_with(&sent) {
         becomes[..sent.len()].copy_from_slice(&sent);
     }
     becomes

@@ -10,6 +10,8 @@ pub struct Census {
     pub halves: u64,
     /// Flows that were taken out, each with whatever halves it had.
     pub removed: u64,
+    /// Flows that are there still, have one half only, and are in a phase that would not pass.
+    one_way: u64,
     /// Flows that are there still, in the order of [`Phase::ALL`].
     phases: [u64; Phase::ALL.len()],
     /// Of these, how many are over in so many seconds unless something comes; the last for all
@@ -19,7 +21,7 @@ pub struct Census {
 
 impl Default for Census {
     fn default() -> Self {
-        Self { halves: 0, removed: 0, phases: [0; Phase::ALL.len()], due: [0; 1 << 8] }
+        Self { halves: 0, removed: 0, one_way: 0, phases: [0; Phase::ALL.len()], due: [0; 1 << 8] }
     }
 }
 
@@ -32,7 +34,9 @@ impl Census {
                 continue;
             }
             let Some(phase) = visit.phase() else { continue };
-            self.halves += 2;
+            let is_one_way = visit.is_one_way();
+            self.halves += if is_one_way { 1 } else { 2 };
+            self.one_way += u64::from(is_one_way && !phase.is_passing());
             for count in [
                 self.phases.get_mut(phase as usize),
                 self.due.get_mut(usize::from(visit.left_secs)),
@@ -50,9 +54,10 @@ impl Census {
         Phase::ALL.into_iter().zip(self.phases)
     }
 
-    /// Flows in phases that pass.
+    /// Flows in phases that pass, and those that are kept no longer than these.
     pub fn passing(&self) -> u64 {
-        self.phases().filter(|(phase, _)| phase.is_passing()).map(|(_, count)| count).sum()
+        let phases = self.phases().filter(|(phase, _)| phase.is_passing());
+        self.one_way + phases.map(|(_, count)| count).sum::<u64>()
     }
 
     /// Flows that are over so many seconds later, if nothing has come for them.
@@ -77,11 +82,12 @@ mod tests {
             Visit::of(Phase::SynSent, 110 * SECOND, 120),
             Visit::COUNTED,
             Visit::of(Phase::Closed, 11 * SECOND, 10),
+            Visit::of(Phase::Established, SECOND, 86_400).one_way(),
         ]);
-        assert_eq!((census.halves, census.removed, census.passing()), (4, 1, 1));
+        assert_eq!((census.halves, census.removed, census.passing()), (5, 1, 2));
         assert_eq!((census.due_after(10), census.due_after(11)), (0, 1));
         assert_eq!(census.due_after(100_000), 1, "how long a connection has is not known");
         let established = census.phases().find(|(phase, _)| *phase == Phase::Established);
-        assert_eq!(established, Some((Phase::Established, 1)));
+        assert_eq!(established, Some((Phase::Established, 2)));
     }
 }

@@ -95,6 +95,11 @@ pub enum Problem {
         /// The values that it can have.
         allowed: String,
     },
+    /// Direct forwarding of a Service whose endpoints each node chooses for itself.
+    #[error(
+        "direct forwarding needs the annotation sluice.dev/algorithm: maglev, by which all nodes choose alike; ignored (SVC-12)"
+    )]
+    DirectAlone,
     /// A protocol that Services do not have.
     #[error("protocol {value:?} is not TCP, UDP or SCTP; this port is not served")]
     Protocol {

@@ -22,6 +22,7 @@ impl Problem {
             Self::LocalPorts { .. } => "NP-08",
             Self::Unlocated { .. } => "SOC-13",
             Self::Annotation { .. } => "SVC-11",
+            Self::DirectAlone => "SVC-12",
             Self::Port { .. }
             | Self::Protocol { .. }
             | Self::More { .. }
@@ -50,6 +51,9 @@ impl Problem {
             Self::Port { .. } => "give a port from 1 to 65535".to_owned(),
             Self::Timeout { .. } => "give a timeout from 1 to 86400 s".to_owned(),
             Self::Annotation { allowed, .. } => format!("use one of {allowed}"),
+            Self::DirectAlone => {
+                "add the annotation sluice.dev/algorithm: maglev, or take this one away".to_owned()
+            }
             Self::Protocol { .. } => "use TCP, UDP or SCTP".to_owned(),
             Self::DuplicatePort => "remove or rename one of the two".to_owned(),
             Self::TooMany { limit, .. } => format!("split the object: {limit} fit"),

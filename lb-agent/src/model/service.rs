@@ -62,7 +62,20 @@ pub enum Choice {
     Maglev {
         /// Slots of the table; `None`: as many as the endpoints need.
         length: Option<u32>,
+        /// How packets get to endpoints of other nodes.
+        forwarding: Forwarding,
     },
+}
+
+/// How packets of clients outside get to endpoints of other nodes, by annotation. Of externalIPs
+/// and load balancer addresses: other nodes do not serve this node's NodePorts.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Forwarding {
+    /// With an address of this node as their source.
+    #[default]
+    Snat,
+    /// Unchanged, to the endpoint's node.
+    Direct,
 }
 
 /// internalTrafficPolicy or externalTrafficPolicy.

@@ -12,7 +12,7 @@ use crate::model::{
     endpoint::{Conditions, Endpoint, EndpointPort, EndpointSlice},
     node::Node,
     rules::Rules,
-    service::{Choice, Service, ServicePort, TrafficPolicy},
+    service::{Choice, Forwarding, Service, ServicePort, TrafficPolicy},
     snapshot::Snapshot,
 };
 
@@ -69,7 +69,8 @@ fn service() -> impl Strategy<Value = Service> {
         ranges(),
         prop_oneof![
             9 => Just(Choice::Random),
-            1 => Just(Choice::Maglev { length: None }),
+            1 => Just(Choice::Maglev { length: None, forwarding: Forwarding::Snat }),
+            1 => Just(Choice::Maglev { length: None, forwarding: Forwarding::Direct }),
         ],
     );
     let ports = (prop::sample::select(LAYOUTS), any::<bool>());

@@ -153,7 +153,7 @@ impl Planner {
         if members.is_empty() {
             return Ok(Set { role, word: port.empty(role), fresh: None });
         }
-        if let Choice::Maglev { length } = port.choice {
+        if let Choice::Maglev { length, .. } = port.choice {
             if let Some(set) = self.take_table(&members, length, old, role, taken) {
                 return Ok(set);
             }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::model::{
     Family, ObjectName,
-    service::{Choice, TrafficPolicy},
+    service::{Choice, Forwarding, TrafficPolicy},
 };
 
 /// A service port of one family: the unit that has an id, sets and records of its own.
@@ -104,7 +104,7 @@ impl Port {
     /// How many slots a set of so many endpoints has.
     pub fn slots(&self, endpoints: usize) -> usize {
         let table = match self.choice {
-            Choice::Maglev { length } if endpoints > 0 => maglev::length(endpoints, length),
+            Choice::Maglev { length, .. } if endpoints > 0 => maglev::length(endpoints, length),
             Choice::Random | Choice::Maglev { .. } => None,
         };
         table.map_or(endpoints, |length| length as usize)
@@ -124,7 +124,16 @@ impl Port {
         flags.set(ServiceFlags::SOURCE_RANGES, guarded);
         flags.set(ServiceFlags::IPV6, self.owner.name.family == Family::V6);
         flags.set(ServiceFlags::LOCAL, self.sets(kind).1 == Role::LOCAL);
+        flags.set(ServiceFlags::DIRECT, self.is_direct(kind));
         flags
+    }
+
+    /// Whether packets that come by a kind of frontend go on unchanged to other nodes' endpoints
+    /// (SVC-12): every node has to serve the address.
+    fn is_direct(&self, kind: FrontendKind) -> bool {
+        let is_shared = matches!(kind, FrontendKind::ExternalIp | FrontendKind::LoadBalancer);
+        let is_asked = matches!(self.choice, Choice::Maglev { forwarding: Forwarding::Direct, .. });
+        is_shared && is_asked && self.external == TrafficPolicy::Cluster
     }
 }
 

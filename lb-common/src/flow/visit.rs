@@ -34,6 +34,8 @@ impl Visit {
     const OVER: u8 = 1 << 4;
     /// The reply's half of a flow whose forward half tells the rest.
     const REPLY: u8 = 1 << 5;
+    /// The flow has no other half, and is better lost than in the way of others.
+    const ONE_WAY: u8 = 1 << 6;
     /// Where the phase is.
     const PHASE: u8 = 15;
 
@@ -53,6 +55,19 @@ impl Visit {
         Self { kind: phase as u8, left_secs }
     }
 
+    /// The same of a flow without another half.
+    #[inline(always)]
+    #[must_use]
+    pub const fn one_way(self) -> Self {
+        Self { kind: self.kind | Self::ONE_WAY, ..self }
+    }
+
+    /// Whether the flow has one half only.
+    #[inline(always)]
+    pub const fn is_one_way(self) -> bool {
+        self.kind & Self::ONE_WAY != 0
+    }
+
     /// Whether the flow was over.
     #[inline(always)]
     pub const fn is_over(self) -> bool {
@@ -69,6 +84,9 @@ impl Visit {
 /// What a half with a key comes to, by the other half if that is there and leads back.
 #[inline(always)]
 pub fn visit(pass: &Pass, key: &FlowKey, half: &FlowEntry, other: Option<&FlowEntry>) -> Visit {
+    if half.flags().contains(FlowFlags::DIRECT) {
+        return one_way(pass, key, half);
+    }
     let is_reply = half.flags().contains(FlowFlags::REPLY);
     if is_reply && other.is_some() {
         return Visit::COUNTED;
@@ -82,6 +100,18 @@ pub fn visit(pass: &Pass, key: &FlowKey, half: &FlowEntry, other: Option<&FlowEn
     let last_ns = if other_ns > half.last_seen_ns { other_ns } else { half.last_seen_ns };
     let idle_ns = pass.now_ns.saturating_sub(last_ns);
     Visit::of(phase, idle_ns, phase.timeout_secs_within(pass.passing_secs))
+}
+
+/// What the half of a flow without another half comes to. Where room is scarce it is kept no
+/// longer than flows that have not begun in earnest: without it the flow goes where the Maglev
+/// table says, which is mostly the same.
+#[inline(always)]
+fn one_way(pass: &Pass, key: &FlowKey, half: &FlowEntry) -> Visit {
+    let phase = Phase::one_way(key.protocol, half.seen());
+    let idle_ns = pass.now_ns.saturating_sub(half.last_seen_ns);
+    let timeout_secs = phase.timeout_secs();
+    let is_scarce = timeout_secs > pass.passing_secs;
+    Visit::of(phase, idle_ns, if is_scarce { pass.passing_secs } else { timeout_secs }).one_way()
 }
 
 const SECOND_NS: u64 = 1_000_000_000;

@@ -16,12 +16,14 @@ use lb_common::{
 };
 
 use super::{
-    answer, drop,
+    answer, direct, drop,
     flow::Flow,
     forward,
     headers::NoHop,
     icmp,
-    outcome::{REFUSE, TARGET, TO_BACKEND, TO_CLIENT, TO_STACK, UNKNOWN, is_action},
+    outcome::{
+        DIRECT, REFUSE, TARGET, TO_BACKEND, TO_CLIENT, TO_STACK, UNKNOWN, is_action, is_too_big,
+    },
     parse::Packet,
     pass, seen, snat,
 };
@@ -57,7 +59,7 @@ fn outcome(packet: &Packet) -> i32 {
         outcome = decide(packet);
         if outcome == TARGET {
             outcome = begin(packet, config);
-            if !is_action(outcome) {
+            if !is_action(outcome) && !is_too_big(outcome) {
                 seen::opened(packet);
             }
         }
@@ -88,6 +90,7 @@ fn known(packet: &Packet) -> i32 {
     match maps::put_down(flow.to()) {
         Some(()) if is_reply => TO_CLIENT,
         Some(()) if is_local => TO_STACK,
+        Some(()) if flow.is_direct() => DIRECT,
         Some(()) => TO_BACKEND,
         None => pass(Counter::PassNoFlow),
     }
@@ -125,7 +128,13 @@ fn decide(packet: &Packet) -> i32 {
 #[inline(always)]
 fn half(packet: &Packet, target: &Target, scope: Scope) -> FlowEntry {
     let is_inside = matches!(scope, Scope::Inside) && target.address != packet.key.source;
-    let flags = if is_inside { FlowFlags::LOCAL } else { FlowFlags::empty() };
+    let flags = if is_inside {
+        FlowFlags::LOCAL
+    } else if target.direct && matches!(scope, Scope::Outside) {
+        FlowFlags::DIRECT
+    } else {
+        FlowFlags::empty()
+    };
     let client = (packet.key.source, packet.key.source_port);
     FlowEntry {
         to: FlowKey::new(client, (target.address, target.port), packet.key.protocol),
@@ -142,7 +151,10 @@ fn half(packet: &Packet, target: &Target, scope: Scope) -> FlowEntry {
 /// Begins a flow with the forward half that was put down.
 #[inline(always)]
 fn begin(packet: &Packet, config: Live<Config>) -> i32 {
-    let mut outcome = place(packet, config);
+    let mut outcome = direct::begin(packet);
+    if outcome == TARGET {
+        outcome = place(packet, config);
+    }
     if outcome == TARGET {
         outcome = snat::choose(packet, config);
     }

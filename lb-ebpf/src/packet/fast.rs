@@ -91,7 +91,16 @@ fn came<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
     if !fits::<V6, NETWORK>(&packet, bytes, linear, hop.mtu()) {
         return UNKNOWN;
     }
-    if rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, packet.hops - 1).is_none() {
+    let hops = packet.hops - 1;
+    let rewritten = if hit.is_direct() {
+        if hop.device() != bytes.device() || leads_to_sender(linear, hop) {
+            return UNKNOWN;
+        }
+        age::<V6, NETWORK>(&packet, bytes, linear, hops)
+    } else {
+        rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, hops)
+    };
+    if rewritten.is_none() {
         return drop(Counter::DroppedRewrite);
     }
     let Some(ethernet) = bytes.linear().header::<Ethernet>(0) else {
@@ -156,11 +165,19 @@ pub(super) struct Hit {
 }
 
 impl Hit {
+    /// Whether the packet goes on unchanged, towards the backend of the tuple.
+    #[inline(always)]
+    pub(super) const fn is_direct(&self) -> bool {
+        self.flags.contains(FlowFlags::DIRECT)
+    }
+
     /// What a packet counts that leaves with the tuple.
     #[inline(always)]
     pub(super) const fn reason(&self) -> Counter {
         if self.flags.contains(FlowFlags::REPLY) {
             Counter::FlowReply
+        } else if self.is_direct() {
+            Counter::FlowDirect
         } else {
             Counter::FlowForward
         }
@@ -201,7 +218,8 @@ fn hit<const V6: bool>(packet: &Plain<V6>, half: Live<FlowEntry>) -> Option<Hit>
     let now_ns = maps::tick_ns();
     let age_ns = now_ns.saturating_sub(last_seen_ns);
     if age_ns > REFRESH_NS {
-        if age_ns > NEVER_OVER_NS || !leads_back(&packet.key, half) {
+        let has_other = !flags.contains(FlowFlags::DIRECT);
+        if age_ns > NEVER_OVER_NS || has_other && !leads_back(&packet.key, half) {
             return None;
         }
         half.store::<u64, { offset_of!(FlowEntry, last_seen_ns) }>(now_ns);
@@ -251,6 +269,28 @@ fn rewrite<const V6: bool, const NETWORK: u32>(
         return packet.write(bytes.linear(), NETWORK, to, hops);
     }
     packet.write(linear, NETWORK, to, hops)
+}
+
+/// Whether a way leads to the station that sent a frame.
+#[inline(always)]
+fn leads_to_sender(linear: Linear, hop: Hop) -> bool {
+    linear.header::<Ethernet>(0).is_none_or(|ethernet| ethernet.stations.lead_back(&hop.stations()))
+}
+
+/// Gives a packet so many hops and nothing else.
+#[inline(always)]
+fn age<const V6: bool, const NETWORK: u32>(
+    packet: &Plain<V6>,
+    bytes: Bytes,
+    linear: Linear,
+    hops: u8,
+) -> Option<()> {
+    packet.write_hops(linear, NETWORK, hops)?;
+    if V6 {
+        // No header checksum makes up for them.
+        bytes.change_sum_of_all(packet.change_of_hops(hops));
+    }
+    Some(())
 }
 
 /// A half that is no older is of no flow that is over: half of the shortest time-out.

@@ -42,11 +42,25 @@ impl Flow {
         self.other_key.reversed()
     }
 
+    /// Whether its packets go on unchanged, and it has no other half.
+    #[inline(always)]
+    pub(super) fn is_direct(&self) -> bool {
+        self.flags.contains(FlowFlags::DIRECT)
+    }
+
     /// Notes a packet, and makes the other half anew if it is lost. `false` if the other half
     /// is another flow's, or this element has become another flow's under our eyes: then
     /// there is no flow.
     #[inline(always)]
     pub(super) fn keep(&self, packet: &Packet) -> bool {
+        if self.is_direct() {
+            let tag = self.half.load::<u16, { offset_of!(FlowEntry, tag) }>();
+            let is_its_own = tag == FlowEntry::tag(&packet.key.words(), &self.to().words());
+            if is_its_own {
+                self.note(packet);
+            }
+            return is_its_own;
+        }
         let back = packet.key.reversed();
         match maps::flow(&self.other_key) {
             Some(other) => {
@@ -67,6 +81,10 @@ impl Flow {
         if !packet.opens() {
             return false;
         }
+        if self.is_direct() {
+            let phase = Phase::one_way(packet.key.protocol, self.seen());
+            return phase.may_start_anew() || !self.is_kept();
+        }
         let (mut seen, mut last_seen_ns) = (Seen::empty(), self.last_seen_ns());
         if let Some(other) = maps::flow(&self.other_key) {
             seen = Seen::from_bits_retain(other.load::<u8, { offset_of!(FlowEntry, seen) }>());
@@ -79,7 +97,7 @@ impl Flow {
         }
         let is_young =
             matches!(phase, Phase::Unreplied | Phase::Replied | Phase::SynSent | Phase::CookieWait);
-        is_young && maps::kept(self.backend(), self.generation()).is_none()
+        is_young && !self.is_kept()
     }
 
     /// Whether a backend's answer to an opening segment is another connection's: this one went
@@ -101,10 +119,12 @@ impl Flow {
         Phase::of(packet.key.protocol, other, self.seen()).may_start_anew()
     }
 
-    /// Removes both halves.
+    /// Removes it, with its other half.
     #[inline(always)]
     pub(super) fn forget(&self, packet: &Packet) {
-        maps::remove_flow(&self.other_key);
+        if !self.is_direct() {
+            maps::remove_flow(&self.other_key);
+        }
         maps::remove_flow(&packet.key);
         maps::count(Counter::FlowRestarted);
     }
@@ -152,6 +172,12 @@ impl Flow {
     #[inline(always)]
     fn seen(&self) -> Seen {
         Seen::from_bits_retain(self.half.load::<u8, { offset_of!(FlowEntry, seen) }>())
+    }
+
+    /// Whether the backend may be used by who has it.
+    #[inline(always)]
+    fn is_kept(&self) -> bool {
+        maps::kept(self.backend(), self.generation()).is_some()
     }
 
     #[inline(always)]

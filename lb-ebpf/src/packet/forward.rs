@@ -4,9 +4,9 @@
 use lb_common::{be::Be32, checksum::Sum, counter::Counter, flow::FlowKey, protocol::Protocol};
 
 use super::{
-    drop,
+    direct, drop,
     headers::NoHop,
-    outcome::{EXPIRED, TO_BACKEND, TO_CLIENT, TO_STACK, too_big},
+    outcome::{DIRECT, EXPIRED, TO_BACKEND, TO_CLIENT, TO_STACK, too_big},
     parse::{NETWORK, Packet},
     pass, sctp,
 };
@@ -19,6 +19,7 @@ pub(super) fn forward(packet: &Packet, outcome: i32) -> i32 {
     match maps::launder(outcome) {
         Some(TO_STACK) => to_stack(packet, reason(packet, Counter::FlowForward)),
         Some(TO_BACKEND) => send(packet, reason(packet, Counter::FlowForward)),
+        Some(DIRECT) => direct::send(packet, reason(packet, Counter::FlowDirect)),
         Some(TO_CLIENT) => send(packet, reason(packet, Counter::FlowReply)),
         _ => outcome,
     }
@@ -126,11 +127,11 @@ pub(super) fn ports(key: &FlowKey) -> Be32 {
     Be32 { bytes: [b0, b1, b2, b3] }
 }
 
-const IPV4_TTL: u32 = 8;
+pub(super) const IPV4_TTL: u32 = 8;
 /// Where fields are in their headers.
 pub(super) const IPV4_CHECKSUM: u32 = 10;
 pub(super) const IPV4_SOURCE: u32 = 12;
-const IPV6_HOPS: u32 = 7;
+pub(super) const IPV6_HOPS: u32 = 7;
 pub(super) const IPV6_SOURCE: u32 = 8;
 pub(super) const TCP_CHECKSUM: u32 = 16;
 pub(super) const UDP_CHECKSUM: u32 = 6;

@@ -45,9 +45,13 @@ pub(super) struct Linear {
 /// Where the next hop is.
 #[derive(Clone, Copy)]
 pub(super) struct NextHop {
-    device: u32,
+    /// The device that leads there.
+    pub(super) device: u32,
     family: u32,
-    address: Addr,
+    /// Its address, IPv4 in the first word.
+    pub(super) address: Addr,
+    /// Its station; zero if the kernel has to ask for it.
+    pub(super) station: [u16; 3],
 }
 
 /// A question to `bpf_fib_lookup`, and the answer: `struct bpf_fib_lookup`, in memory that is not
@@ -399,7 +403,10 @@ impl Query {
     /// The next hop, with its address as `struct bpf_redir_neigh` has it: IPv4 in the first word.
     #[inline(always)]
     fn next_hop(self) -> NextHop {
+        let words = self.0.load::<[u64; 2], STATIONS>();
+        let [.., t0, t1, t2]: [u16; 8] = bytemuck::must_cast(words);
         NextHop {
+            station: [t0, t1, t2],
             device: self.0.load::<u32, DEVICE>(),
             family: u32::from(self.0.load::<u8, 0>()),
             address: self.0.load::<Addr, DESTINATION>(),

@@ -24,7 +24,7 @@ use lb_common::{
 use super::{
     drop,
     forward::{self, IPV4_CHECKSUM, IPV4_SOURCE, IPV6_SOURCE, TCP_CHECKSUM, UDP_CHECKSUM},
-    outcome::{TO_BACKEND, TO_CLIENT, TO_STACK, is_action},
+    outcome::{DIRECT, TO_BACKEND, TO_CLIENT, TO_STACK, is_action},
     parse::{self, Packet},
     pass,
 };
@@ -68,7 +68,8 @@ fn outcome(packet: &Packet, side: u32) -> i32 {
         return pass(Counter::PassIcmpMalformed);
     }
     let outcome = find(side);
-    if is_action(outcome) {
+    // What goes on unchanged quotes what its receiver has to look for.
+    if is_action(outcome) || outcome == DIRECT {
         return outcome;
     }
     if outcome != TO_STACK && packet.hops <= 1 {
@@ -121,6 +122,10 @@ fn found(side: u32) -> Option<i32> {
     let half = maps::flow(&key.reversed())?;
     let to = half.load::<FlowKey, { offset_of!(FlowEntry, to) }>();
     let flags = half.load::<FlowFlags, { offset_of!(FlowEntry, flags) }>();
+    if flags.contains(FlowFlags::DIRECT) {
+        maps::put_down(to)?;
+        return (side == INGRESS).then_some(DIRECT);
+    }
     // An element that has become another flow's under our eyes does not lead back.
     if let Some(other) = maps::flow(&to.reversed())
         && !other.load::<FlowKey, { offset_of!(FlowEntry, to) }>().same(&key)

@@ -13,6 +13,7 @@
 //! | `parse` | tells a packet's tuple |
 //! | `flow` | finds, keeps up and forgets flows |
 //! | `dnat` | decides what becomes of a packet to a frontend |
+//! | `direct` | sends packets on unchanged to the node of their backend |
 //! | `snat` | gives a flow its source |
 //! | `forward` | rewrites and sends |
 //! | `answer` | tells a client what it is not given: resets and ICMP errors |
@@ -25,6 +26,7 @@
 //! | `headers`, `shapes` | reads and writes bytes, asks for routes; the headers' fields |
 
 mod answer;
+mod direct;
 mod dnat;
 mod fast;
 mod flow;

@@ -41,5 +41,8 @@ pub(super) const TO_STACK: i32 = 5 << 16;
 pub(super) const TO_BACKEND: i32 = 6 << 16;
 /// The packet gets the tuple that is put down, and goes back to its client.
 pub(super) const TO_CLIENT: i32 = 7 << 16;
+/// The packet goes on unchanged to the node of the backend that the tuple leads to which is put
+/// down.
+pub(super) const DIRECT: i32 = 9 << 16;
 /// The packet is too big for the next link, whose limit is in the lower half.
 const TOO_BIG: i32 = 8 << 16;

@@ -152,6 +152,19 @@ impl<const V6: bool> Plain<V6> {
         Some(Self::IP_LEN + transport_len)
     }
 
+    /// Writes other hops, and an IPv4 header's checksum.
+    #[inline(always)]
+    pub(super) fn write_hops(&self, linear: Linear, network: u32, hops: u8) -> Option<()> {
+        if V6 {
+            linear.header::<Ipv6>(network)?.hop_limit = hops;
+        } else {
+            let ip = linear.header::<Ipv4>(network)?;
+            ip.checksum = self.change_of_hops(hops).applied(ip.checksum);
+            ip.ttl = hops;
+        }
+        Some(())
+    }
+
     /// The receiver's address and port.
     #[inline(always)]
     pub(super) fn destination(&self) -> (Addr, Be16) {

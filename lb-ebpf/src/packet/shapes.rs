@@ -33,6 +33,19 @@ impl Stations {
         Self { to, from }
     }
 
+    /// Whether a frame is of that sender.
+    #[inline(always)]
+    pub(super) const fn are_from(&self, sender: [u16; 3]) -> bool {
+        let ([a0, a1, a2], [b0, b1, b2]) = (self.from, sender);
+        (a0 ^ b0) | (a1 ^ b1) | (a2 ^ b2) == 0
+    }
+
+    /// Whether a way leads back to a frame's sender.
+    #[inline(always)]
+    pub(super) const fn lead_back(&self, way: &Self) -> bool {
+        self.are_from(way.to)
+    }
+
     /// Whether a frame is for the sender of an answer.
     #[inline(always)]
     pub(super) const fn is_answered_by(&self, answer: &Self) -> bool {

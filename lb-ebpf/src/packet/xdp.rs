@@ -67,8 +67,15 @@ fn rewrite<const V6: bool>(frame: Frame) -> Option<Counter> {
     if packet.len > u32::from(hop.mtu()) || !ethernet.stations.is_answered_by(&stations) {
         return None;
     }
+    if hit.is_direct() && ethernet.stations.lead_back(&stations) {
+        return None;
+    }
     ethernet.stations = stations;
     let hops = packet.hops - 1;
+    if hit.is_direct() {
+        packet.write_hops(linear, NETWORK, hops)?;
+        return Some(hit.reason());
+    }
     let _change = packet.write_checksum(linear, NETWORK, &hit.to, hops)?;
     packet.write(linear, NETWORK, &hit.to, hops)?;
     Some(hit.reason())

@@ -144,6 +144,7 @@ fn service(random: &mut Random, index: u32) -> Op {
     flags.set(ServiceFlags::AFFINITY, random.once_in(2));
     flags.set(ServiceFlags::IPV6, random.once_in(3));
     flags.set(ServiceFlags::SOURCE_RANGES, random.once_in(4));
+    flags.set(ServiceFlags::DIRECT, random.once_in(4));
     let record = Service {
         inside: set(random),
         outside: set(random),

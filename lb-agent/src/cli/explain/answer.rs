@@ -328,6 +328,11 @@ impl Answer {
             );
             self.step("algorithm", found, "SVC-11");
         }
+        if record.is_direct() {
+            let found = "direct: packets of clients outside go on unchanged to the backend's node \
+                         where that is a neighbour, and replies come from there";
+            self.step("forwarding", found.to_owned(), "SVC-12");
+        }
     }
 
     /// An address that is nobody's, and what comes closest to it.

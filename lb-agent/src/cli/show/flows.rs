@@ -38,6 +38,8 @@ struct FlowRow {
     source: String,
     /// Whether the backend is on this node.
     local: bool,
+    /// Whether packets go on unchanged to the backend's node, and replies another way.
+    direct: bool,
     /// How far it has come.
     phase: &'static str,
     /// Seconds since the last packet.
@@ -129,6 +131,9 @@ fn each(
         if !select.wants(&forward_key, &forward, tables) {
             return Ok(());
         }
+        if half.flags().contains(FlowFlags::DIRECT) {
+            return take(&Flow { key, forward: half, reply: None });
+        }
         let other = other(&half.other_key())?;
         match (is_reply, &other) {
             // Its other half has the row.
@@ -141,7 +146,15 @@ fn each(
 }
 
 impl Flow<'_> {
+    /// Whether packets go on unchanged, and replies another way.
+    const fn is_direct(&self) -> bool {
+        self.forward.flags().contains(FlowFlags::DIRECT)
+    }
+
     fn phase(&self) -> Phase {
+        if self.is_direct() {
+            return Phase::one_way(self.key.protocol, self.forward.seen());
+        }
         let seen = self.reply.map(FlowEntry::seen).unwrap_or_default();
         Phase::of(self.key.protocol, self.forward.seen(), seen)
     }
@@ -156,6 +169,7 @@ impl Flow<'_> {
             frontend: text(key.destination, key.destination_port),
             backend: text(forward.to.destination, forward.to.destination_port),
             source: text(forward.to.source, forward.to.source_port),
+            direct: self.is_direct(),
             local: forward.flags().contains(FlowFlags::LOCAL),
             phase: phase.name(),
             idle_secs: now_ns.saturating_sub(last) / 1_000_000_000,
@@ -185,7 +199,7 @@ impl Row for FlowRow {
             self.protocol.clone(),
             self.frontend.clone(),
             self.backend.clone(),
-            self.source.clone(),
+            if self.direct { format!("{} direct", self.source) } else { self.source.clone() },
             self.phase.to_owned(),
             format!("{} of {} s", self.idle_secs, self.timeout_secs),
             self.service.clone(),

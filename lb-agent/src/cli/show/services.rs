@@ -36,6 +36,8 @@ pub(in crate::cli) struct ServiceRow {
     outside: Set,
     /// How one of several backends is picked.
     algorithm: &'static str,
+    /// How packets of clients outside get to other nodes' backends: `snat` or `direct`.
+    forwarding: &'static str,
     /// The traffic policy that governs this kind of frontend.
     policy: &'static str,
     /// The source ranges outside of which clients get no answer; none for all clients.
@@ -110,6 +112,7 @@ fn row(tables: &Tables, index: u32, frontend: String, protocol: Protocol) -> Ser
         inside: Set::of(tables, record.inside),
         outside: Set::of(tables, record.outside),
         algorithm: algorithm(&record).name(),
+        forwarding: if record.is_direct() { DIRECT } else { SNAT },
         policy: if record.flags().contains(ServiceFlags::LOCAL) { "Local" } else { "Cluster" },
         source_ranges: source_ranges(tables, &record),
         affinity_secs: affinity.then_some(record.affinity_secs),
@@ -170,14 +173,24 @@ impl Row for ServiceRow {
             self.protocol.clone(),
             self.inside.to_string(),
             self.outside.to_string(),
-            match self.algorithm {
-                RANDOM => self.policy.to_owned(),
-                other => format!("{},{other}", self.policy),
-            },
+            self.rules(),
             sources(&self.source_ranges),
             self.affinity_secs.map_or_else(|| "-".to_owned(), |secs| format!("{secs}s")),
             self.index.to_string(),
         ]
+    }
+}
+
+impl ServiceRow {
+    /// The policy, and what most Services do not have.
+    fn rules(&self) -> String {
+        let mut rules = self.policy.to_owned();
+        for (rule, usual) in [(self.algorithm, RANDOM), (self.forwarding, SNAT)] {
+            if rule != usual {
+                rules = format!("{rules},{rule}");
+            }
+        }
+        rules
     }
 }
 
@@ -194,5 +207,7 @@ fn sources(ranges: &[String]) -> String {
 
 /// As many source ranges as can be read in a table.
 const FEW: usize = 16;
+const SNAT: &str = "snat";
+const DIRECT: &str = "direct";
 /// The algorithm that a table does not mention: nearly all have it.
 const RANDOM: &str = Algorithm::Random.name();

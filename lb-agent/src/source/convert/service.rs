@@ -15,7 +15,7 @@ use crate::model::{
     Family, Protocol,
     change::Object,
     issue::{ObjectKind, Problem},
-    service::{Choice, Service, ServicePort, TrafficPolicy},
+    service::{Choice, Forwarding, Service, ServicePort, TrafficPolicy},
 };
 
 /// Reads a Service. Its value is `None` if it is not proxied: opted out (SVC-02), without a
@@ -194,14 +194,34 @@ fn affinity_secs(spec: &core::ServiceSpec, complaints: &mut Complaints) -> Optio
 /// SVC-11: by chance, unless the annotation asks for Maglev.
 fn choice(meta: &ObjectMeta, complaints: &mut Complaints) -> Choice {
     let length = table_length(meta, complaints);
+    let forwarding = forwarding(meta, complaints);
     match annotation(meta, ALGORITHM_ANNOTATION) {
-        Some("maglev") => Choice::Maglev { length },
-        None | Some("random") => Choice::Random,
-        Some(text) => {
-            let allowed = "random, maglev".to_owned();
-            let problem = Problem::Annotation { value: text.to_owned(), allowed };
-            complaints.add(annotation_path(ALGORITHM_ANNOTATION), problem);
+        Some("maglev") => Choice::Maglev { length, forwarding: forwarding.unwrap_or_default() },
+        other => {
+            if let Some(text) = other.filter(|text| *text != "random") {
+                let allowed = "random, maglev".to_owned();
+                let problem = Problem::Annotation { value: text.to_owned(), allowed };
+                complaints.add(annotation_path(ALGORITHM_ANNOTATION), problem);
+            }
+            if forwarding == Some(Forwarding::Direct) {
+                complaints.add(annotation_path(FORWARDING_ANNOTATION), Problem::DirectAlone);
+            }
             Choice::Random
+        }
+    }
+}
+
+/// SVC-12: unchanged, if the annotation asks for it.
+fn forwarding(meta: &ObjectMeta, complaints: &mut Complaints) -> Option<Forwarding> {
+    let text = annotation(meta, FORWARDING_ANNOTATION)?;
+    match text {
+        "direct" => Some(Forwarding::Direct),
+        "snat" => Some(Forwarding::Snat),
+        _ => {
+            let allowed = "snat, direct".to_owned();
+            let problem = Problem::Annotation { value: text.to_owned(), allowed };
+            complaints.add(annotation_path(FORWARDING_ANNOTATION), problem);
+            None
         }
     }
 }
@@ -299,6 +319,9 @@ const ALGORITHM_ANNOTATION: &str = "sluice.dev/algorithm";
 
 /// How many slots the Service's Maglev tables have (SVC-11).
 const LENGTH_ANNOTATION: &str = "sluice.dev/maglev-table-size";
+
+/// How packets get to other nodes' endpoints (SVC-12).
+const FORWARDING_ANNOTATION: &str = "sluice.dev/forwarding";
 
 /// The API's default of `timeoutSeconds` (AFF-01).
 const DEFAULT_AFFINITY_SECS: u32 = 10_800;

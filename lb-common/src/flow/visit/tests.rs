@@ -57,6 +57,27 @@ fn a_reply_is_told_by_its_forward_half_and_by_itself_without_one() {
     assert_eq!((alone.phase(), alone.is_over()), (Some(Phase::SynReceived), true));
 }
 
+/// It is judged by what the client said alone, has no other half, and goes early where room is
+/// scarce.
+#[test]
+fn a_flow_of_one_direction_is_kept_as_its_client_has_it() {
+    let stranger = half(FlowFlags::REPLY.union(FlowFlags::LOCAL), DATA, 1000);
+    let direct = |seen, now, passing_secs| {
+        let half = half(FlowFlags::DIRECT, seen, 100);
+        look(Protocol::TCP, (&half, Some(&stranger)), now, passing_secs)
+    };
+    let open = direct(DATA, 86_500, CALM);
+    assert_eq!((open.phase(), open.is_over()), (Some(Phase::Established), false));
+    assert!(open.is_one_way() && direct(DATA, 86_501, CALM).is_over());
+    assert!(!direct(DATA, 103, 3).is_over() && direct(DATA, 104, 3).is_over());
+    let begun = Seen::ANY.union(Seen::SYN);
+    assert_eq!(direct(begun, 100, CALM).phase(), Some(Phase::SynReceived));
+    assert_eq!(direct(DATA.union(Seen::FIN), 100, CALM).phase(), Some(Phase::TimeWait));
+    assert_eq!(direct(DATA.union(Seen::RST), 100, CALM).phase(), Some(Phase::Closed));
+    let udp = look(Protocol::UDP, (&half(FlowFlags::DIRECT, Seen::ANY, 100), None), 220, CALM);
+    assert_eq!((udp.phase(), udp.is_over()), (Some(Phase::Replied), false));
+}
+
 #[test]
 fn only_phases_that_pass_are_cut_short() {
     for phase in Phase::ALL {

@@ -7,11 +7,11 @@ use lb_common::service::Algorithm;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::model::service::Choice;
+use crate::model::service::{Choice, Forwarding};
 
 /// `default/web` and its like, by Maglev.
 fn maglev(name: &str, address: &str) -> Service {
-    let choice = Choice::Maglev { length: None };
+    let choice = Choice::Maglev { length: None, forwarding: Forwarding::Snat };
     Service { choice, ..service(name, &[address], &["http=80"]) }
 }
 

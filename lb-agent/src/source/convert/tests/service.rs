@@ -7,7 +7,7 @@ use super::{service_of, told};
 use crate::{
     model::{
         Family, Protocol,
-        service::{Choice, Service, TrafficPolicy},
+        service::{Choice, Forwarding, Service, TrafficPolicy},
     },
     source::convert::{default_service, service},
 };
@@ -95,16 +95,26 @@ fn svc_07_what_the_proxy_does_not_read_changes_nothing() {
     assert_eq!(service, clean(json!({})));
 }
 
+const fn maglev(length: Option<u32>, forwarding: Forwarding) -> Choice {
+    Choice::Maglev { length, forwarding }
+}
+
+/// SVC-12: how packets get to other nodes' endpoints, too.
 #[test]
 fn svc_11_an_annotation_chooses_how_endpoints_are_picked() {
     let table = [
         (json!({}), Choice::Random),
         (json!({"sluice.dev/algorithm": "random"}), Choice::Random),
         (json!({"sluice.dev/maglev-table-size": "65521"}), Choice::Random),
-        (json!({"sluice.dev/algorithm": "maglev"}), Choice::Maglev { length: None }),
+        (json!({"sluice.dev/forwarding": "snat"}), Choice::Random),
+        (json!({"sluice.dev/algorithm": "maglev"}), maglev(None, Forwarding::Snat)),
         (
             json!({"sluice.dev/algorithm": "maglev", "sluice.dev/maglev-table-size": "65521"}),
-            Choice::Maglev { length: Some(65_521) },
+            maglev(Some(65_521), Forwarding::Snat),
+        ),
+        (
+            json!({"sluice.dev/algorithm": "maglev", "sluice.dev/forwarding": "direct"}),
+            maglev(None, Forwarding::Direct),
         ),
     ];
     for (annotations, choice) in table {
@@ -120,8 +130,13 @@ fn svc_11_an_annotation_that_cannot_be_is_an_issue_with_what_can() {
         (json!({"sluice.dev/algorithm": ""}), Choice::Random),
         (
             json!({"sluice.dev/algorithm": "maglev", "sluice.dev/maglev-table-size": "1000"}),
-            Choice::Maglev { length: None },
+            maglev(None, Forwarding::Snat),
         ),
+        (
+            json!({"sluice.dev/algorithm": "maglev", "sluice.dev/forwarding": "dsr"}),
+            maglev(None, Forwarding::Snat),
+        ),
+        (json!({"sluice.dev/forwarding": "direct"}), Choice::Random),
     ];
     let mut lines = Vec::new();
     for (annotations, choice) in table {
@@ -137,6 +152,10 @@ fn svc_11_an_annotation_that_cannot_be_is_an_issue_with_what_can() {
             format!("{wrong}algorithm]: \"\" is none of random, maglev; ignored"),
             format!(
                 "{wrong}maglev-table-size]: \"1000\" is none of 2039, 8191, 32749, 65521, 131071; ignored"
+            ),
+            format!("{wrong}forwarding]: \"dsr\" is none of snat, direct; ignored"),
+            format!(
+                "{wrong}forwarding]: direct forwarding needs the annotation sluice.dev/algorithm: maglev, by which all nodes choose alike; ignored (SVC-12)"
             ),
         ]
     );
