@@ -255,6 +255,14 @@ pub(crate) fn ticks() -> u64 {
     unsafe { helpers::bpf_jiffies64() }
 }
 
+/// Bytes before the IP header of a packet at a device: an Ethernet header's (VLAN tags are
+/// stripped), or none where the device has no such headers. The verifier knows which.
+#[expect(clippy::cast_possible_truncation, reason = "0 or 14")]
+#[inline(always)]
+pub(crate) fn network() -> u32 {
+    NETWORK.load() as u32
+}
+
 /// Where namespaces keep their addresses, set by the agent; unknown until then.
 #[unsafe(no_mangle)]
 pub(crate) static NAMESPACE_LAYOUT: Offsets = Offsets(bytemuck::must_cast([0_u32; 16]));
@@ -266,6 +274,10 @@ static HAS_SET_RETVAL: Global = Global::new(1);
 /// 1 if the kernel has bpf_skc_to_mptcp_sock (Linux 5.19), set by the agent.
 #[unsafe(no_mangle)]
 static HAS_MPTCP: Global = Global::new(1);
+
+/// Bytes before the IP header, set by the agent.
+#[unsafe(no_mangle)]
+static NETWORK: Global = Global::new(14);
 
 /// Helpers that are GPL-only need it; the source is offered under either licence.
 #[unsafe(link_section = "license")]

@@ -78,6 +78,7 @@ pub mod shown;
 pub mod sniff;
 pub mod state;
 pub mod tools;
+pub mod tun;
 pub mod wait;
 pub mod wire;
 

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod association;
+mod bare;
 mod bed;
 mod big;
 mod clsact;

@@ -46,7 +46,7 @@ pub(crate) fn reaches_every_pod(bed: &Bed) {
 
 /// The pods that answer at an address until there are so many, each of which has seen the
 /// right client.
-fn answering(
+pub(crate) fn answering(
     bed: &Bed,
     node: &Node,
     (protocol, to): (&str, SocketAddr),

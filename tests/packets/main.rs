@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod any;
 #[cfg(test)]
+mod bare;
+#[cfg(test)]
 #[path = "../programs/bed.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod bed;

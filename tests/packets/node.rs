@@ -38,6 +38,8 @@ use crate::bed::{Bed, SMALL, apply};
 /// The node. The thread that makes it moves into its namespace.
 pub(crate) struct Node {
     ebpf: Ebpf,
+    /// The programs of devices without Ethernet headers.
+    bare: Option<Ebpf>,
     probe: Ebpf,
     /// The uplink's index.
     uplink: u32,
@@ -57,6 +59,9 @@ pub(crate) enum Hook {
     /// are loopback's.
     Uplink,
     Egress,
+    /// Of devices without Ethernet headers.
+    BareIngress,
+    BareEgress,
     /// In front of the stack.
     Xdp,
     /// A program that does nothing, to measure others by.
@@ -119,6 +124,7 @@ impl Node {
         let ring = aya::maps::Map::from_map_data(pin(maps::EVENTS)).unwrap();
         let mut node = Self {
             ebpf: load(&bed),
+            bare: None,
             probe: load_probe(),
             uplink: nix::net::if_::if_nametoindex("uplink").unwrap(),
             agent,
@@ -133,6 +139,13 @@ impl Node {
             config.snat6 = own(true).ip().into();
         });
         node
+    }
+
+    /// Loads the programs of devices without Ethernet headers.
+    pub(crate) fn load_bare(&mut self) {
+        let mut loader = loader(&self.bed);
+        loader.override_global("NETWORK", &0_u64, true);
+        self.bare = Some(load_classifiers(&mut loader));
     }
 
     /// Changes what the agent tells the programs.
@@ -171,7 +184,9 @@ impl Node {
         let context: Option<&[u8]> = match hook {
             Hook::Xdp => Some(&frame),
             Hook::Uplink => Some(bytemuck::must_cast_slice(&buffer)),
-            Hook::Ingress | Hook::Egress | Hook::Nothing => None,
+            Hook::Ingress | Hook::Egress | Hook::BareIngress | Hook::BareEgress | Hook::Nothing => {
+                None
+            }
         };
         let options = TestRunOptions {
             data_in: Some(packet),
@@ -183,6 +198,12 @@ impl Node {
         let ran = match hook {
             Hook::Ingress | Hook::Uplink => classifier(&self.ebpf, "tc_ingress").test_run(options),
             Hook::Egress => classifier(&self.ebpf, "tc_egress").test_run(options),
+            Hook::BareIngress => {
+                classifier(self.bare.as_ref().unwrap(), "tc_ingress").test_run(options)
+            }
+            Hook::BareEgress => {
+                classifier(self.bare.as_ref().unwrap(), "tc_egress").test_run(options)
+            }
             Hook::Nothing => classifier(&self.probe, "probe_nothing").test_run(options),
             Hook::Xdp => {
                 let program: &Xdp = self.ebpf.program(XDP).unwrap().try_into().unwrap();
@@ -371,21 +392,30 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 fn load(bed: &Bed) -> Ebpf {
-    let object = place::binary("../bpf/bpfel-unknown-none/release/lb-ebpf", "LB_EBPF").unwrap();
+    let mut ebpf = load_classifiers(&mut loader(bed));
+    let program: &mut Xdp = ebpf.program_mut(XDP).unwrap().try_into().unwrap();
+    program.load().unwrap();
+    // Without a program the uplink has no queue that frames could be of.
+    program.attach("uplink", XdpMode::Driver).unwrap();
+    ebpf
+}
+
+fn loader(bed: &Bed) -> EbpfLoader<'static> {
     let mut loader = EbpfLoader::new();
     loader.btf(None);
     for shape in SHAPES {
         loader.map_pin_path(shape.name, bed.pin("next/maps").join(shape.name));
     }
+    loader
+}
+
+fn load_classifiers(loader: &mut EbpfLoader<'_>) -> Ebpf {
+    let object = place::binary("../bpf/bpfel-unknown-none/release/lb-ebpf", "LB_EBPF").unwrap();
     let mut ebpf = loader.load_file(object).unwrap();
     for name in ["tc_ingress", "tc_egress"] {
         let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
         program.load().unwrap();
     }
-    let program: &mut Xdp = ebpf.program_mut(XDP).unwrap().try_into().unwrap();
-    program.load().unwrap();
-    // Without a program the uplink has no queue that frames could be of.
-    program.attach("uplink", XdpMode::Driver).unwrap();
     ebpf
 }
 

@@ -49,9 +49,16 @@ impl Row {
 /// as it sends the packet.
 fn with_way(ran: &Ran, mut becomes: Vec<u8>) -> Vec<u8> {
     let (came, sent) = ([NODE, UPLINK].map(|to| [to, PEER].concat()), [GATEWAY, UPLINK].concat());
-    let has_come = came.iter().any(|came| becomes.starts_with(came));
-    if ran.action == REDIRECT && has_come && ran.bytes.starts_with(&sent) {
+    if ran.action != REDIRECT || !ran.bytes.starts_with(&sent) {
+        return becomes;
+    }
+    let had_none = becomes.starts_with(&[0; ETHERNET]);
+    if had_none || came.iter().any(|came| becomes.starts_with(came)) {
         becomes[..sent.len()].copy_from_slice(&sent);
+    }
+    if had_none {
+        let kind = if becomes[ETHERNET] >> 4 == 4 { IPV4 } else { IPV6 };
+        becomes[sent.len()..ETHERNET].copy_from_slice(&kind);
     }
     becomes
 }
@@ -72,3 +79,6 @@ pub(crate) const NEXT: i32 = -1;
 pub(crate) const DROP: i32 = 2;
 /// TC_ACT_REDIRECT.
 pub(crate) const REDIRECT: i32 = 7;
+/// EtherTypes.
+const IPV4: [u8; 2] = [0x08, 0x00];
+const IPV6: [u8; 2] = [0x86, 0xdd];

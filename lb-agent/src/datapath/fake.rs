@@ -194,15 +194,16 @@ impl Datapath for Fake {
         uplinks: &Devices,
         pods: &Devices,
         own: Own,
-    ) -> Result<(), LoadError> {
+    ) -> Result<Vec<LoadError>, LoadError> {
         let all = uplinks.iter().chain(pods);
         self.uplinks = (all.map(|(index, name)| (*index, name.clone())).collect(), own);
-        let unservable = uplinks.values().find(|name| Some(*name) == self.unservable.as_ref());
-        unservable.map_or(Ok(()), |device| {
+        let unservable = uplinks.values().filter(|name| Some(*name) == self.unservable.as_ref());
+        let unserved = unservable.map(|device| {
             let (program, device) = ("tc_ingress", device.clone());
             let source = io::Error::from_raw_os_error(NO_MEMORY);
-            Err(LoadError::Device { program, device, source })
-        })
+            LoadError::Device { program, device, source }
+        });
+        Ok(unserved.collect())
     }
 
     fn set_pod_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {

@@ -193,7 +193,7 @@ impl Datapath for Kernel {
         uplinks: &Devices,
         pods: &Devices,
         own: Own,
-    ) -> Result<(), LoadError> {
+    ) -> Result<Vec<LoadError>, LoadError> {
         let v4 = own.0.map_or_else(Addr::default, Addr::from);
         let v6 = own.1.map_or_else(Addr::default, Addr::from);
         let config = &mut self.generation.maps.config;
@@ -206,7 +206,7 @@ impl Datapath for Kernel {
         }
         config.set_own(v4, v6, local_ports());
         let mut skipped = Vec::new();
-        let outcome = self.loader.follow(&self.generation, uplinks, pods, &mut skipped);
+        let outcome = self.loader.follow(&mut self.generation, uplinks, pods, &mut skipped);
         if self.skipped != skipped {
             for Skipped { device, reason } in &skipped {
                 tracing::info!(%device, reason, "no XDP here: tc alone serves");

@@ -57,13 +57,18 @@ pub trait Datapath {
     fn apply(&mut self, ops: &[Op]) -> Result<(), Failed>;
 
     /// Has packets translated that come through these devices and no others: those of clients
-    /// outside through `uplinks`, those of pods through `pods`. `own`: the node's addresses, under which it sends on to other nodes what is for
-    /// pods there.
+    /// outside through `uplinks`, those of pods through `pods`. `own`: the node's addresses, under
+    /// which it sends on to other nodes what is for pods there. Why some devices are not served, if
+    /// any are not.
     ///
     /// # Errors
-    /// Why the first device could not be served; all others are.
-    fn set_devices(&mut self, uplinks: &Devices, pods: &Devices, own: Own)
-    -> Result<(), LoadError>;
+    /// When it cannot be told which devices are served.
+    fn set_devices(
+        &mut self,
+        uplinks: &Devices,
+        pods: &Devices,
+        own: Own,
+    ) -> Result<Vec<LoadError>, LoadError>;
 
     /// The devices that the last [`Datapath::set_devices`] left without XDP although the operator
     /// asked for it.

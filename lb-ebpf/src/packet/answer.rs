@@ -16,11 +16,14 @@ use super::{
     drop,
     headers::Bytes,
     outcome::{EXPIRED, REFUSE, is_too_big, mtu},
-    parse::{self, IPV4_LEN, IPV6_LEN, NETWORK, Packet, TCP_LEN, UDP_LEN},
+    parse::{self, IPV4_LEN, IPV6_LEN, Packet, TCP_LEN, UDP_LEN},
     seen,
     shapes::{Icmp, Ipv4, Ipv6, Tcp, Udp},
 };
-use crate::{kernel, maps, monitor};
+use crate::{
+    kernel::{self, network},
+    maps, monitor,
+};
 
 /// An ICMP error.
 #[derive(Clone, Copy)]
@@ -93,7 +96,7 @@ fn reset_in_place(packet: &Packet) -> Option<()> {
     let len = parse::end(packet)?.checked_sub(transport)?;
     let data_len = len.checked_sub(u32::from(segment.offset >> 4) * 4)?;
     let is_partial = segment.checksum == pseudo(packet, len).folded();
-    let at = NETWORK + if packet.ipv6 { IPV6_LEN } else { IPV4_LEN };
+    let at = network() + if packet.ipv6 { IPV6_LEN } else { IPV4_LEN };
     if is_partial && at != transport {
         // The device would look for the checksum where the old header was.
         return None;
@@ -136,17 +139,17 @@ fn icmp_in_place(packet: &Packet, mut icmp: Icmp) -> Option<()> {
     let seed = pseudo(packet, whole).folded();
     let is_partial = is_partial(packet, seed)?;
     let head_len = head_len(packet.key.protocol);
-    let quoted = transport + head_len - NETWORK;
+    let quoted = transport + head_len - network();
     if quoted > MAX_QUOTED || head_len > whole {
         return None;
     }
-    bytes.cut(NETWORK + quoted)?;
+    bytes.cut(network() + quoted)?;
     // What the device fills in makes the sum of all from the transport header on the seed's
     // complement.
     let mut sum = if is_partial {
-        words(bytes, NETWORK, transport - NETWORK)?.with_low(Be16::from_wire(!seed.to_wire()))
+        words(bytes, network(), transport - network())?.with_low(Be16::from_wire(!seed.to_wire()))
     } else {
-        words(bytes, NETWORK, quoted)?
+        words(bytes, network(), quoted)?
     };
     let protocol = if packet.ipv6 { Protocol::ICMPV6 } else { Protocol::ICMP };
     let len = ICMP_LEN + quoted;
@@ -161,10 +164,10 @@ fn icmp_in_place(packet: &Packet, mut icmp: Icmp) -> Option<()> {
     }
     let words: [Be32; 2] = bytemuck::must_cast(icmp);
     icmp.checksum = words.into_iter().fold(sum, Sum::with).checksum();
-    let network = if packet.ipv6 { IPV6_LEN } else { IPV4_LEN };
-    bytes.make_room(network + ICMP_LEN)?;
+    let header_len = if packet.ipv6 { IPV6_LEN } else { IPV4_LEN };
+    bytes.make_room(header_len + ICMP_LEN)?;
     store_network(packet, protocol, len)?;
-    bytes.store_unsummed(NETWORK + network, &icmp)?;
+    bytes.store_unsummed(network() + header_len, &icmp)?;
     swap_stations(bytes)
 }
 
@@ -246,7 +249,7 @@ fn store_network(packet: &Packet, protocol: Protocol, len: u32) -> Option<()> {
             source,
             destination,
         };
-        return packet.bytes.store_unsummed(NETWORK, &header);
+        return packet.bytes.store_unsummed(network(), &header);
     }
     let mut header = Ipv4 {
         version: 0x45,
@@ -262,12 +265,15 @@ fn store_network(packet: &Packet, protocol: Protocol, len: u32) -> Option<()> {
     };
     let words: [Be32; 5] = bytemuck::must_cast(header);
     header.checksum = words.into_iter().fold(Sum::ZERO, Sum::with).checksum();
-    packet.bytes.store_unsummed(NETWORK, &header)
+    packet.bytes.store_unsummed(network(), &header)
 }
 
-/// The frame goes back to its sender.
+/// The frame goes back to its sender, if it is one.
 #[inline(always)]
 fn swap_stations(bytes: Bytes) -> Option<()> {
+    if network() == 0 {
+        return Some(());
+    }
     let [to, from]: [[u8; 6]; 2] = bytes.load(0)?;
     bytes.store(0, &[from, to])
 }

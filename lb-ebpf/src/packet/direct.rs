@@ -25,11 +25,14 @@ use super::{
     forward::{IPV4_CHECKSUM, IPV4_TTL, IPV6_HOPS},
     headers::{Bytes, NextHop, NoHop},
     outcome::{DIRECT, EXPIRED, TARGET, too_big},
-    parse::{NETWORK, Packet},
+    parse::Packet,
     pass,
     shapes::Ethernet,
 };
-use crate::maps::{self, Occupied};
+use crate::{
+    kernel::network,
+    maps::{self, Occupied},
+};
 
 /// Why a packet cannot go on unchanged.
 enum NoWay {
@@ -115,6 +118,10 @@ fn remember(packet: &Packet, entry: &mut FlowEntry) {
 /// program may wait for it, and what came from a neighbour is not given back to it.
 #[inline(always)]
 fn way(bytes: Bytes, to: &FlowKey) -> Result<NextHop, NoWay> {
+    if network() == 0 {
+        // Nothing tells who at the other end sent it.
+        return Err(NoWay::Elsewhere);
+    }
     match bytes.next_hop(to) {
         Ok(hop) if is_sender(hop, bytes) => Err(NoWay::Back),
         Ok(hop) if hop.device == bytes.device() && !is_at(hop, to.destination) => Ok(hop),
@@ -146,10 +153,10 @@ fn age(packet: &Packet) -> Option<()> {
     let hops = packet.hops.wrapping_sub(1);
     if packet.ipv6 {
         // No header checksum makes up for it.
-        return packet.bytes.store_unsummed(NETWORK + IPV6_HOPS, &hops);
+        return packet.bytes.store_unsummed(network() + IPV6_HOPS, &hops);
     }
-    packet.bytes.store(NETWORK + IPV4_TTL, &hops)?;
+    packet.bytes.store(network() + IPV4_TTL, &hops)?;
     let word = |hops: u8| Be32 { bytes: [hops, 0, 0, 0] };
     let change = Sum::ZERO.replacing(word(packet.hops), word(hops));
-    packet.bytes.change_header_sum(NETWORK + IPV4_CHECKSUM, change)
+    packet.bytes.change_header_sum(network() + IPV4_CHECKSUM, change)
 }

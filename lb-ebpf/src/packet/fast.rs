@@ -23,20 +23,23 @@ use super::{
     plain::Plain,
     shapes::Ethernet,
 };
-use crate::{kernel::Live, maps};
+use crate::{
+    kernel::{Live, network},
+    maps,
+};
 
 /// The action on a packet that came in by an external device, or [`UNKNOWN`].
 #[inline(always)]
-pub(super) fn ingress<const NETWORK: u32>(context: &TcContext) -> i32 {
+pub(super) fn ingress(context: &TcContext) -> i32 {
     let bytes = Bytes(context.skb.skb);
     if bytes.is_for_others() {
         return pass(Counter::PassNotIp);
     }
     let ether_type = bytes.ether_type();
     if ether_type == ETHER_IPV4 {
-        came::<false, NETWORK>(bytes)
+        came::<false>(bytes)
     } else if ether_type == ETHER_IPV6 {
-        came::<true, NETWORK>(bytes)
+        came::<true>(bytes)
     } else {
         pass(Counter::PassNotIp)
     }
@@ -44,22 +47,22 @@ pub(super) fn ingress<const NETWORK: u32>(context: &TcContext) -> i32 {
 
 /// The action on a packet that leaves by an external device, or [`UNKNOWN`].
 #[inline(always)]
-pub(super) fn egress<const NETWORK: u32>(context: &TcContext) -> i32 {
+pub(super) fn egress(context: &TcContext) -> i32 {
     let bytes = Bytes(context.skb.skb);
     let ether_type = bytes.ether_type();
     if ether_type == ETHER_IPV4 {
-        leaves::<false, NETWORK>(bytes)
+        leaves::<false>(bytes)
     } else if ether_type == ETHER_IPV6 {
-        leaves::<true, NETWORK>(bytes)
+        leaves::<true>(bytes)
     } else {
         pass(Counter::PassNotIp)
     }
 }
 
 #[inline(never)]
-fn came<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
+fn came<const V6: bool>(bytes: Bytes) -> i32 {
     let linear = bytes.linear();
-    let Some(packet) = Plain::<V6>::read(linear, NETWORK, bytes.len()) else {
+    let Some(packet) = Plain::<V6>::read(linear, network(), bytes.len()) else {
         return UNKNOWN;
     };
     let Some(config) = maps::config() else {
@@ -75,7 +78,7 @@ fn came<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
         if hit.flags.contains(FlowFlags::REPLY) {
             return UNKNOWN;
         }
-        return match rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, packet.hops) {
+        return match rewrite(&packet, bytes, linear, &hit.to, packet.hops) {
             Some(()) => pass(Counter::FlowForward),
             None => drop(Counter::DroppedRewrite),
         };
@@ -88,48 +91,53 @@ fn came<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
     };
     // Not kept meanwhile: stack is scarce.
     let linear = bytes.linear();
-    if !fits::<V6, NETWORK>(&packet, bytes, linear, hop.mtu()) {
+    if !fits(&packet, bytes, linear, hop.mtu()) {
         return UNKNOWN;
     }
     let hops = packet.hops - 1;
     let rewritten = if hit.is_direct() {
-        if hop.device() != bytes.device() || leads_to_sender(linear, hop) {
+        if network() == 0 || hop.device() != bytes.device() || leads_to_sender(linear, hop) {
             return UNKNOWN;
         }
-        age::<V6, NETWORK>(&packet, bytes, linear, hops)
+        age(&packet, bytes, linear, hops)
     } else {
-        rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, hops)
+        rewrite(&packet, bytes, linear, &hit.to, hops)
     };
-    if rewritten.is_none() {
+    if rewritten.and_then(|()| address_frame::<V6>(bytes, hop)).is_none() {
         return drop(Counter::DroppedRewrite);
     }
-    let Some(ethernet) = bytes.linear().header::<Ethernet>(0) else {
-        return drop(Counter::DroppedRewrite);
-    };
-    ethernet.stations = hop.stations();
     maps::count(hit.reason());
     Bytes::send_out(hop.device())
 }
 
+/// Gives a packet the Ethernet header with which it goes to a next hop.
+#[inline(always)]
+fn address_frame<const V6: bool>(bytes: Bytes, hop: Hop) -> Option<()> {
+    if network() == 0 {
+        bytes.put_ethernet()?;
+    }
+    let ethernet: &mut Ethernet = bytes.linear().header(0)?;
+    ethernet.stations = hop.stations();
+    if network() == 0 {
+        ethernet.kind = if V6 { ETHER_IPV6 } else { ETHER_IPV4 };
+    }
+    Some(())
+}
+
 /// Whether a packet fits into a link's limit, or each that a train is cut into.
 #[inline(always)]
-fn fits<const V6: bool, const NETWORK: u32>(
-    packet: &Plain<V6>,
-    bytes: Bytes,
-    linear: Linear,
-    mtu: u16,
-) -> bool {
+fn fits<const V6: bool>(packet: &Plain<V6>, bytes: Bytes, linear: Linear, mtu: u16) -> bool {
     let cut_len = bytes.cut_len();
     if cut_len == 0 {
-        return bytes.len() <= NETWORK + u32::from(mtu);
+        return bytes.len() <= network() + u32::from(mtu);
     }
-    packet.headers_len(linear, NETWORK).is_some_and(|len| cut_len + len <= u32::from(mtu))
+    packet.headers_len(linear, network()).is_some_and(|len| cut_len + len <= u32::from(mtu))
 }
 
 #[inline(never)]
-fn leaves<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
+fn leaves<const V6: bool>(bytes: Bytes) -> i32 {
     let linear = bytes.linear();
-    let Some(packet) = Plain::<V6>::read(linear, NETWORK, bytes.len()) else {
+    let Some(packet) = Plain::<V6>::read(linear, network(), bytes.len()) else {
         return UNKNOWN;
     };
     let hit = match find(&packet) {
@@ -140,7 +148,7 @@ fn leaves<const V6: bool, const NETWORK: u32>(bytes: Bytes) -> i32 {
     if !hit.flags.contains(FlowFlags::REPLY.union(FlowFlags::LOCAL)) {
         return pass(Counter::PassNoReply);
     }
-    match rewrite::<V6, NETWORK>(&packet, bytes, linear, &hit.to, packet.hops) {
+    match rewrite(&packet, bytes, linear, &hit.to, packet.hops) {
         Some(()) => pass(Counter::FlowReply),
         None => drop(Counter::DroppedRewrite),
     }
@@ -245,30 +253,31 @@ fn leads_back(key: &FlowWords, half: Live<FlowEntry>) -> bool {
 
 /// Gives a packet another tuple, and so many hops.
 #[inline(always)]
-fn rewrite<const V6: bool, const NETWORK: u32>(
+fn rewrite<const V6: bool>(
     packet: &Plain<V6>,
     bytes: Bytes,
     linear: Linear,
     to: &FlowWords,
     hops: u8,
 ) -> Option<()> {
-    if bytes.is_gso() || packet.may_be_partial(linear, NETWORK)? {
+    let network = network();
+    if bytes.is_gso() || packet.may_be_partial(linear, network)? {
         // The kernel knows what the checksum is of.
-        packet.write(linear, NETWORK, to, hops)?;
+        packet.write(linear, network, to, hops)?;
         let addresses = packet.change_of_addresses(to);
         if V6 {
             bytes.change_sum_of_all(addresses.with_sum(packet.change_of_hops(hops)));
         }
-        let (at, is_udp) = packet.checksum_at(NETWORK);
+        let (at, is_udp) = packet.checksum_at(network);
         bytes.change_pseudo_sum(at, addresses, is_udp)?;
         return bytes.change_payload_sum(at, packet.change_of_ports(to), is_udp);
     }
-    let change = packet.write_checksum(linear, NETWORK, to, hops)?;
+    let change = packet.write_checksum(linear, network, to, hops)?;
     if change != Sum::ZERO {
         bytes.change_sum_of_all(change);
-        return packet.write(bytes.linear(), NETWORK, to, hops);
+        return packet.write(bytes.linear(), network, to, hops);
     }
-    packet.write(linear, NETWORK, to, hops)
+    packet.write(linear, network, to, hops)
 }
 
 /// Whether a way leads to the station that sent a frame.
@@ -279,13 +288,8 @@ fn leads_to_sender(linear: Linear, hop: Hop) -> bool {
 
 /// Gives a packet so many hops and nothing else.
 #[inline(always)]
-fn age<const V6: bool, const NETWORK: u32>(
-    packet: &Plain<V6>,
-    bytes: Bytes,
-    linear: Linear,
-    hops: u8,
-) -> Option<()> {
-    packet.write_hops(linear, NETWORK, hops)?;
+fn age<const V6: bool>(packet: &Plain<V6>, bytes: Bytes, linear: Linear, hops: u8) -> Option<()> {
+    packet.write_hops(linear, network(), hops)?;
     if V6 {
         // No header checksum makes up for them.
         bytes.change_sum_of_all(packet.change_of_hops(hops));

@@ -7,10 +7,10 @@ use super::{
     direct, drop,
     headers::NoHop,
     outcome::{DIRECT, EXPIRED, TO_BACKEND, TO_CLIENT, TO_STACK, too_big},
-    parse::{NETWORK, Packet},
+    parse::Packet,
     pass, sctp,
 };
-use crate::maps;
+use crate::{kernel::network, maps};
 
 /// Does what an outcome says to do with the tuple that is put down: the next outcome.
 #[inline(always)]
@@ -63,7 +63,7 @@ fn send(packet: &Packet, reason: Counter) -> i32 {
         return drop(Counter::DroppedRewrite);
     }
     maps::count(reason);
-    hop.send()
+    hop.send(packet.bytes)
 }
 
 /// Gives a packet another tuple, and one hop less if it is forwarded from here.
@@ -73,9 +73,9 @@ pub(super) fn rewrite(packet: &Packet, to: &FlowKey, forwarded: bool) -> Option<
     let hops = packet.hops.wrapping_sub(u8::from(forwarded));
     if packet.ipv6 {
         // No header checksum makes up for these.
-        bytes.store_unsummed(NETWORK + IPV6_SOURCE, &[to.source, to.destination])?;
+        bytes.store_unsummed(network() + IPV6_SOURCE, &[to.source, to.destination])?;
         if forwarded {
-            bytes.store_unsummed(NETWORK + IPV6_HOPS, &hops)?;
+            bytes.store_unsummed(network() + IPV6_HOPS, &hops)?;
         }
     } else {
         rewrite_ipv4(packet, to, hops)?;
@@ -108,15 +108,15 @@ fn rewrite_ipv4(packet: &Packet, to: &FlowKey, hops: u8) -> Option<()> {
     let words = |key: &FlowKey| Some([key.source.to_v4()?, key.destination.to_v4()?]);
     let ([old_source, old_destination], new) = (words(key)?, words(to)?);
     let [source, destination] = new;
-    bytes.store(NETWORK + IPV4_SOURCE, &new)?;
+    bytes.store(network() + IPV4_SOURCE, &new)?;
     let mut change =
         Sum::ZERO.replacing(old_source, source).replacing(old_destination, destination);
     if hops != packet.hops {
-        bytes.store(NETWORK + IPV4_TTL, &hops)?;
+        bytes.store(network() + IPV4_TTL, &hops)?;
         let word = |hops: u8| Be32 { bytes: [hops, 0, 0, 0] };
         change = change.replacing(word(packet.hops), word(hops));
     }
-    bytes.change_header_sum(NETWORK + IPV4_CHECKSUM, change)
+    bytes.change_header_sum(network() + IPV4_CHECKSUM, change)
 }
 
 /// Both ports, as they stand in a transport header.

@@ -25,7 +25,7 @@ pub(super) fn read(bytes: Bytes) -> u32 {
 
 #[inline(always)]
 fn parsed(bytes: Bytes) -> Result<Parsed, Counter> {
-    let network = parse::network(bytes)?;
+    let network = parse::header(bytes)?;
     // A changed port of SCTP changes the checksum by the whole packet's length, which the first
     // piece does not tell.
     if !matches!(network.protocol, Protocol::TCP | Protocol::UDP) {

@@ -18,13 +18,17 @@ use lb_common::{
     addr::Addr,
     be::Be16,
     checksum::Sum,
+    counter::Counter,
     flow::{FlowKey, FlowWords},
 };
 
-use super::hops::Way;
-use crate::{kernel::Live, maps};
+use super::{hops::Way, parse::ETHERNET_LEN};
+use crate::{
+    kernel::{Live, network},
+    maps,
+};
 
-/// A packet on its way through a device with Ethernet headers.
+/// A packet on its way through a device, with its Ethernet header if the device has such.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes(pub(super) *mut __sk_buff);
 
@@ -91,7 +95,7 @@ impl Bytes {
         kind == PACKET_OTHERHOST || tag & VLAN_ID != 0
     }
 
-    /// Bytes from the Ethernet header on.
+    /// Bytes from the first header on.
     #[inline(always)]
     pub(super) fn len(self) -> u32 {
         // SAFETY: as above.
@@ -221,7 +225,7 @@ impl Bytes {
         (answer == 0).then_some(())
     }
 
-    /// Makes room between the Ethernet header and the IP header.
+    /// Makes room before the IP header.
     #[inline(always)]
     pub(super) fn make_room(self, len: u32) -> Option<()> {
         let len = len.cast_signed();
@@ -237,11 +241,31 @@ impl Bytes {
             return Err(NoHop::Closed);
         };
         match query.ask(self.0.cast()) {
-            FIB_SUCCESS | FIB_NO_NEIGHBOUR => Ok(query.next_hop()),
+            answer @ (FIB_SUCCESS | FIB_TOO_BIG) if self.is_too_big(answer, query.limit()) => {
+                Err(NoHop::TooBig(query.limit()))
+            }
+            FIB_SUCCESS | FIB_TOO_BIG | FIB_NO_NEIGHBOUR => Ok(query.next_hop()),
             FIB_NOT_FORWARDED => Err(NoHop::Here),
-            FIB_TOO_BIG => Err(NoHop::TooBig(query.limit())),
             _ => Err(NoHop::Closed),
         }
+    }
+
+    /// Whether the next link does not take the packet. The kernel compares with its own limit
+    /// all bytes that are there, an Ethernet header that the next link does not have among
+    /// them, or without one that it adds.
+    #[inline(always)]
+    fn is_too_big(self, answer: i64, mtu: u16) -> bool {
+        let is_sure = network() != 0 && answer != FIB_TOO_BIG;
+        !is_sure && mtu != 0 && self.len() - network() > u32::from(mtu) && !self.is_gso()
+    }
+
+    /// Puts an empty Ethernet header before the IP header of a packet that has none: what is
+    /// sent from here must begin with one, and devices without take it off.
+    #[inline(always)]
+    pub(super) fn put_ethernet(self) -> Option<()> {
+        // SAFETY: the helper changes the packet's memory, of which nobody holds a pointer.
+        let answer = unsafe { helpers::bpf_skb_change_head(self.0, ETHERNET_LEN, 0) };
+        (answer == 0).then_some(())
     }
 
     /// The way of a packet with this tuple, as far as the kernel knows it.
@@ -340,7 +364,10 @@ impl NextHop {
     /// Sends the packet to the next hop: what the program must then return.
     #[expect(clippy::cast_possible_truncation, reason = "the helper returns an action")]
     #[inline(always)]
-    pub(super) fn send(self) -> i32 {
+    pub(super) fn send(self, packet: Bytes) -> i32 {
+        if network() == 0 && packet.put_ethernet().is_none() {
+            return super::drop(Counter::DroppedRewrite);
+        }
         let mut neighbour = bpf_redir_neigh {
             nh_family: self.family,
             __bindgen_anon_1: aya_ebpf::bindings::bpf_redir_neigh__bindgen_ty_1 {

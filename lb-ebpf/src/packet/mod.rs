@@ -47,17 +47,13 @@ pub(crate) mod xdp;
 use aya_ebpf::programs::TcContext;
 use lb_common::{counter::Counter, event::EventKind, flow::FlowFlags};
 
-use self::{
-    flow::Flow,
-    outcome::TO_STACK,
-    parse::{NETWORK, Packet},
-};
+use self::{flow::Flow, outcome::TO_STACK, parse::Packet};
 use crate::{maps, monitor};
 
 /// A packet that came in by an external device: the action.
 #[inline(always)]
 pub(crate) fn ingress(context: &TcContext) -> i32 {
-    match fast::ingress::<NETWORK>(context) {
+    match fast::ingress(context) {
         outcome::UNKNOWN => {}
         action => return action,
     }
@@ -72,7 +68,7 @@ pub(crate) fn ingress(context: &TcContext) -> i32 {
 /// backends are met here; what is sent to other nodes has its tuple already.
 #[inline(always)]
 pub(crate) fn egress(context: &TcContext) -> i32 {
-    match fast::egress::<NETWORK>(context) {
+    match fast::egress(context) {
         outcome::UNKNOWN => {}
         action => return action,
     }

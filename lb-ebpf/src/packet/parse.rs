@@ -16,7 +16,10 @@ use super::{
     headers::Bytes,
     shapes::{Extension, Fragment, Icmp, Ipv4, Ipv6, Sctp, Tcp, Udp},
 };
-use crate::{kernel::Field, maps};
+use crate::{
+    kernel::{Field, network},
+    maps,
+};
 
 /// A packet of a flow, or a piece of one, or an ICMP error.
 pub(super) struct Packet {
@@ -26,7 +29,7 @@ pub(super) struct Packet {
     pub(super) key: FlowKey,
     /// Whether it is IPv6.
     pub(super) ipv6: bool,
-    /// Where the transport header is, from the Ethernet header on; 0 if it was in an earlier
+    /// Where the transport header is, from the packet's first byte on; 0 if it was in an earlier
     /// fragment.
     pub(super) transport: u32,
     /// A segment's flags, or what an SCTP packet says in their words; none of a datagram.
@@ -156,21 +159,21 @@ fn parsed(bytes: Bytes) -> Result<Parsed, Counter> {
     if bytes.is_for_others() {
         return Err(Counter::PassNotIp);
     }
-    let network = network(bytes)?;
-    if network.piece.is_fragment() {
+    let header = header(bytes)?;
+    if header.piece.is_fragment() {
         return Err(Counter::PassFragment);
     }
-    network.with_transport(bytes)
+    header.with_transport(bytes)
 }
 
 /// Reads the IP header and what is between it and the transport header.
 #[inline(always)]
-pub(super) fn network(bytes: Bytes) -> Result<Network, Counter> {
+pub(super) fn header(bytes: Bytes) -> Result<Network, Counter> {
     let ether_type = bytes.ether_type();
     if ether_type == ETHER_IPV4 {
-        ipv4(bytes, NETWORK)
+        ipv4(bytes, network())
     } else if ether_type == ETHER_IPV6 {
-        ipv6(bytes, NETWORK)
+        ipv6(bytes, network())
     } else {
         Err(Counter::PassNotIp)
     }
@@ -228,12 +231,12 @@ impl Network {
 #[inline(always)]
 pub(super) fn end(packet: &Packet) -> Option<u32> {
     Some(
-        NETWORK
+        network()
             + if packet.ipv6 {
-                let header: Ipv6 = packet.bytes.load(NETWORK)?;
+                let header: Ipv6 = packet.bytes.load(network())?;
                 IPV6_LEN + u32::from(header.payload_len.to_host())
             } else {
-                let header: Ipv4 = packet.bytes.load(NETWORK)?;
+                let header: Ipv4 = packet.bytes.load(network())?;
                 u32::from(header.total_len.to_host())
             },
     )
@@ -352,8 +355,8 @@ fn transport_header(
 
 /// No reason: the packet is read.
 pub(super) const READ: u32 = Counter::COUNT;
-/// Where the IP header is: behind an Ethernet header, VLAN tags are stripped.
-pub(super) const NETWORK: u32 = 14;
+/// An Ethernet header without tags.
+pub(super) const ETHERNET_LEN: u32 = 14;
 /// An IPv4 header without options.
 pub(super) const IPV4_LEN: u32 = 20;
 /// An IPv6 header without extension headers.

@@ -12,7 +12,7 @@ use super::{
     fast::{Found, find, may_be_ours},
     headers::Frame,
     hops::Hop,
-    parse::{ETHER_IPV4, ETHER_IPV6, NETWORK},
+    parse::{ETHER_IPV4, ETHER_IPV6, ETHERNET_LEN as NETWORK},
     plain::Plain,
     shapes::Ethernet,
 };

@@ -15,11 +15,14 @@ use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use super::{
     error::{LoadError, file},
-    links::{self, Place},
+    links::{self, Hook, Place},
     object::Program,
     pins::{self, Pins},
 };
-use crate::datapath::syscall;
+use crate::datapath::{
+    device::{Begins, Device},
+    syscall,
+};
 
 pub use self::xdp::XdpChoice;
 pub(super) use self::{
@@ -48,6 +51,17 @@ pub(super) struct Manner {
     pub(super) xdp: XdpChoice,
 }
 
+/// The devices to serve, as they are now.
+pub(super) struct Ends(Vec<End>);
+
+/// A device to serve.
+struct End {
+    index: u32,
+    name: Arc<str>,
+    device: io::Result<Device>,
+    xdp: XdpChoice,
+}
+
 /// Why a device is not served.
 enum Failure {
     /// It is no longer there.
@@ -58,62 +72,125 @@ enum Failure {
     Pin(LoadError),
 }
 
-/// Makes the programs run at these devices and at no others, XDP at none that leads to a pod. An attachment that is there is
-/// updated in place; programs of others at a device stay as they are. `skipped`: the devices where
-/// the operator's choice leaves XDP out.
-///
-/// # Errors
-///
-/// Why the first device could not be served; all others are. A device that has just gone is no
-/// error.
-pub(super) fn follow(
-    programs: &[Program],
-    uplinks: &Devices,
-    pods: &Devices,
-    (manner, skipped): (Manner, &mut Vec<Skipped>),
-    pins: &Pins,
-) -> Result<(), LoadError> {
-    let is_served = |index| uplinks.contains_key(&index) || pods.contains_key(&index);
-    for path in pins.links()? {
-        // A qdisc goes last, with `tidy`.
-        let attachment = place_of(&path).filter(|(name, _)| links::hook(name).is_some());
-        if attachment.is_some_and(|(_, index)| !is_served(index)) {
-            links::detach(&path)?;
+impl Ends {
+    /// Asks the kernel about devices that lead outside, and to pods.
+    pub(super) fn read(uplinks: &Devices, pods: &Devices, xdp: XdpChoice) -> Self {
+        let uplinks = uplinks.iter().map(|uplink| (uplink, xdp));
+        let pods = pods.iter().map(|pod| (pod, XdpChoice::Off));
+        let end = |((index, name), xdp): ((&u32, &Arc<str>), XdpChoice)| {
+            let (index, name) = (*index, name.clone());
+            End { index, name, device: Device::read(index), xdp }
+        };
+        Self(uplinks.chain(pods).map(end).collect())
+    }
+
+    /// Whether packets of any begin with the IP header.
+    pub(super) fn any_bare(&self) -> bool {
+        self.0.iter().any(|end| end.place() == Some(Place::Bare))
+    }
+
+    /// Whether a hook is one of a device's. While the device cannot be asked, any may be.
+    fn have(&self, hook: &Hook, index: u32) -> bool {
+        let mut ends = self.0.iter().filter(|end| end.index == index);
+        ends.any(|end| match (&end.device, hook.place) {
+            (Err(_), _) => true,
+            (Ok(_), Place::Xdp) => end.place() == Some(Place::Device),
+            (Ok(_), place) => end.place() == Some(place),
+        })
+    }
+}
+
+impl End {
+    /// Which programs are the device's; `None`: none are.
+    fn place(&self) -> Option<Place> {
+        match self.device.as_ref().ok()?.begins {
+            Begins::Ethernet => Some(Place::Device),
+            Begins::Ip => Some(Place::Bare),
+            Begins::Gre | Begins::Other(_) => None,
         }
     }
-    let mut first = Ok(());
-    let uplinks = uplinks.iter().map(|uplink| (uplink, manner.xdp));
-    let pods = pods.iter().map(|pod| (pod, XdpChoice::Off));
-    for ((index, name), xdp) in uplinks.chain(pods) {
-        for program in programs.iter().filter(|program| program.hook.place == Place::Device) {
+
+    /// Makes the programs run at the device: why it is not served as it should, if it is not.
+    fn serve(
+        &self,
+        programs: &[Program],
+        (manner, skipped): (Manner, &mut Vec<Skipped>),
+        pins: &Pins,
+    ) -> Result<Option<LoadError>, LoadError> {
+        let device = || self.name.clone();
+        let read = match &self.device {
+            Ok(read) => read,
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            Err(error) => {
+                let source = io::Error::new(error.kind(), error.to_string());
+                return Ok(Some(LoadError::Device {
+                    program: "tc_ingress",
+                    device: device(),
+                    source,
+                }));
+            }
+        };
+        let Some(place) = self.place() else {
+            return Ok(Some(LoadError::Headers { device: device(), begins: read.begins }));
+        };
+        let at = |place| programs.iter().filter(move |program| program.hook.place == place);
+        for program in at(place) {
             let attach = if manner.tcx { tcx::attach } else { clsact::attach };
-            match attach(program, *index, pins) {
+            match attach(program, self.index, pins) {
                 Ok(()) => {}
-                Err(Failure::Gone) => break,
+                Err(Failure::Gone) => return Ok(None),
                 Err(Failure::Kernel(source)) => {
-                    let (program, device) = (program.hook.name, name.clone());
-                    first = first.and(Err(LoadError::Device { program, device, source }));
-                    break;
+                    let program = program.hook.name;
+                    return Ok(Some(LoadError::Device { program, device: device(), source }));
                 }
                 Err(Failure::Pin(error)) => return Err(error),
             }
         }
-        for program in programs.iter().filter(|program| program.hook.place == Place::Xdp) {
-            match xdp::attach(program, *index, xdp, pins) {
+        for program in at(Place::Xdp) {
+            match xdp::attach(program, self.index, read, self.xdp, pins) {
                 Ok(omission) => {
                     let reason = omission.and_then(xdp::Omission::text);
-                    skipped.extend(reason.map(|reason| Skipped { device: name.clone(), reason }));
+                    skipped.extend(reason.map(|reason| Skipped { device: device(), reason }));
                 }
                 Err(Failure::Gone) => {}
                 Err(Failure::Kernel(source)) => {
-                    first = first.and(Err(LoadError::Xdp { device: name.clone(), source }));
+                    return Ok(Some(LoadError::Xdp { device: device(), source }));
                 }
                 Err(Failure::Pin(error)) => return Err(error),
             }
         }
+        Ok(None)
+    }
+}
+
+/// Makes the programs run at these devices and at no others, XDP at none that leads to a pod. An
+/// attachment that is there is updated in place; programs of others at a device stay as they are.
+/// Why some devices are not served, if any are not; a device that has just gone is none of them.
+/// `skipped`: the devices where the operator's choice leaves XDP out.
+///
+/// # Errors
+///
+/// When a pin could not be made or removed.
+pub(super) fn follow(
+    programs: &[Program],
+    ends: &Ends,
+    (manner, skipped): (Manner, &mut Vec<Skipped>),
+    pins: &Pins,
+) -> Result<Vec<LoadError>, LoadError> {
+    for path in pins.links()? {
+        // A qdisc goes last, with `tidy`.
+        let attachment =
+            place_of(&path).and_then(|(name, index)| Some((links::hook(name)?, index)));
+        if attachment.is_some_and(|(hook, index)| !ends.have(hook, index)) {
+            links::detach(&path)?;
+        }
+    }
+    let mut unserved = Vec::new();
+    for end in &ends.0 {
+        unserved.extend(end.serve(programs, (manner, &mut *skipped), pins)?);
     }
     tidy(pins.layout())?;
-    first
+    Ok(unserved)
 }
 
 /// Puts new programs in the place of those that run at devices, of any layout. Whether

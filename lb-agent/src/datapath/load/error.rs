@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 
-use crate::datapath::probe::Foreign;
+use crate::datapath::{device::Begins, probe::Foreign};
 
 /// Why the datapath could not be loaded, attached or removed.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +130,14 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// There are no programs for what a device's packets begin with.
+    #[error("device {device} does not serve clients outside: {}; name those that do with --devices", in_front(*begins))]
+    Headers {
+        /// The device's name.
+        device: Arc<str>,
+        /// What they begin with.
+        begins: Begins,
+    },
     /// The program in front of the stack could not be attached to a device that tc serves.
     #[error("cannot attach xdp_ingress to device {device}, which tc alone serves: {source}")]
     Xdp {
@@ -183,6 +191,19 @@ fn at_device(source: &io::Error) -> String {
                 .to_owned()
         }
         _ => source.to_string(),
+    }
+}
+
+/// What is in front of the IP header, and is in the way.
+fn in_front(begins: Begins) -> String {
+    match begins {
+        Begins::Gre => {
+            "its packets begin with the tunnel's own header, as it has no remote address".to_owned()
+        }
+        Begins::Other(number) => format!(
+            "its packets begin with a header of link type {number}, neither Ethernet's nor IP's"
+        ),
+        Begins::Ethernet | Begins::Ip => "it has no programs".to_owned(),
     }
 }
 

@@ -21,8 +21,10 @@ use crate::datapath::{
 /// A place in the kernel where a program runs.
 #[derive(Debug)]
 pub struct Hook {
-    /// The program's name, in the object and as a pin.
+    /// The program's name, as a pin.
     pub name: &'static str,
+    /// Its name in the object.
+    pub entry: &'static str,
     /// `enum bpf_attach_type`.
     pub attach_type: u32,
     /// What it is a place of.
@@ -36,8 +38,11 @@ pub struct Hook {
 pub enum Place {
     /// The cgroup whose sockets are balanced.
     Cgroup,
-    /// Each device that leads to clients outside.
+    /// Each device that leads to clients outside, or to a pod whose sockets are left alone.
     Device,
+    /// Such a device whose packets begin with the IP header. Its programs are loaded when the
+    /// first one appears.
+    Bare,
     /// Such a device in front of the stack, where `--xdp` has it.
     Xdp,
 }
@@ -178,14 +183,14 @@ pub(super) fn pinned(pins: &Pins) -> Result<Vec<PinnedProgram>, LoadError> {
         }
     }
     // What is no program there is none of ours.
-    let described = pins
-        .programs()?
-        .into_iter()
-        .filter_map(|path| syscall::object_get(&path).and_then(syscall::describe_program).ok());
+    let described = pins.programs()?.into_iter().filter_map(|path| {
+        let program = syscall::object_get(&path).and_then(syscall::describe_program).ok()?;
+        Some((path.file_name()?.to_string_lossy().into_owned(), program))
+    });
     let mut programs = Vec::new();
-    for program in described {
+    for (name, program) in described {
         let ours = |link, way, device| PinnedProgram {
-            name: program.name.clone(),
+            name: name.clone(),
             id: program.id,
             link,
             way,
@@ -307,7 +312,7 @@ pub(super) fn hook(name: &str) -> Option<&'static Hook> {
 
 /// Every hook, in the order in which programs are attached or replaced: those that undo a
 /// translation first, so that none is ever made that cannot be undone.
-pub const HOOKS: [Hook; 12] = [
+pub const HOOKS: [Hook; 14] = [
     socket("sock_release", 34),
     socket("recvmsg4", 19),
     socket("recvmsg6", 20),
@@ -319,13 +324,30 @@ pub const HOOKS: [Hook; 12] = [
     socket("connect6", 11),
     // The translation is undone after all that others look at, and made before it: they see
     // clients talk to pods.
-    Hook { name: "tc_egress", attach_type: TCX_EGRESS, place: Place::Device, first: false },
-    Hook { name: "tc_ingress", attach_type: TCX_INGRESS, place: Place::Device, first: true },
-    Hook { name: "xdp_ingress", attach_type: BPF_XDP, place: Place::Xdp, first: true },
+    egress("tc_egress", Place::Device),
+    egress("tc_egress_l3", Place::Bare),
+    ingress("tc_ingress", Place::Device),
+    ingress("tc_ingress_l3", Place::Bare),
+    Hook {
+        name: "xdp_ingress",
+        entry: "xdp_ingress",
+        attach_type: BPF_XDP,
+        place: Place::Xdp,
+        first: true,
+    },
 ];
 
 const fn socket(name: &'static str, attach_type: u32) -> Hook {
-    Hook { name, attach_type, place: Place::Cgroup, first: false }
+    Hook { name, entry: name, attach_type, place: Place::Cgroup, first: false }
+}
+
+/// Both kinds of devices have the same programs, loaded with another global.
+const fn egress(name: &'static str, place: Place) -> Hook {
+    Hook { name, entry: "tc_egress", attach_type: TCX_EGRESS, place, first: false }
+}
+
+const fn ingress(name: &'static str, place: Place) -> Hook {
+    Hook { name, entry: "tc_ingress", attach_type: TCX_INGRESS, place, first: true }
 }
 
 /// `BPF_TCX_INGRESS`.

@@ -5,6 +5,7 @@
 //! the pinned maps and programs as far as they fit and makes the rest, beside what runs;
 //! [`Loader::attach`] switches the links over. Only [`unload`] ever detaches.
 
+mod bare;
 mod carry;
 mod devices;
 mod error;
@@ -85,6 +86,8 @@ pub struct Generation {
     /// The maps that were made empty.
     pub fresh: Vec<&'static str>,
     programs: Vec<Program>,
+    /// What the programs were made from.
+    origin: bare::Origin,
 }
 
 /// How a generation came about.
@@ -132,6 +135,7 @@ impl Loader {
             sockets_mask: 0,
             has_set_retval: u64::from(probe::has_set_retval()),
             has_mptcp: u64::from(probe::has_mptcp()),
+            network: ETHERNET_LEN,
             namespace: namespace_layout(),
         };
         let manner = devices::Manner { tcx: !no_tcx && probe::has_tcx(), xdp: *xdp };
@@ -160,7 +164,15 @@ impl Loader {
             let maps = self.open(&fates)?;
             let capacities = capacities(&fates);
             let outcome = Outcome::Unchanged;
-            return Ok(Generation { maps, capacities, outcome, fresh: Vec::new(), programs });
+            let origin = bare::Origin { fates, globals };
+            return Ok(Generation {
+                maps,
+                capacities,
+                outcome,
+                fresh: Vec::new(),
+                programs,
+                origin,
+            });
         }
         let outcome = if found.iter().all(|found| *found == Found::Nothing) {
             Outcome::Fresh
@@ -171,7 +183,7 @@ impl Loader {
         } else {
             Outcome::Grown
         };
-        self.make(&fates, &globals, &build_id, outcome)
+        self.make(fates, globals, &build_id, outcome)
     }
 
     /// Makes a generation's programs run: attaches them, or replaces those that run. Then
@@ -190,19 +202,27 @@ impl Loader {
     }
 
     /// Makes a generation's programs run at these devices, and at no others: XDP at those that
-    /// lead outside only. `skipped`: where XDP is left out although it was asked for.
+    /// lead outside only. Why some devices are not served, if any are not. `skipped`: where XDP is
+    /// left out although it was asked for.
     ///
     /// # Errors
-    /// Why the first device could not be served; all others are.
+    /// When a pin could not be made or removed.
     pub fn follow(
         &self,
-        generation: &Generation,
+        generation: &mut Generation,
         uplinks: &Devices,
         pods: &Devices,
         skipped: &mut Vec<Skipped>,
-    ) -> Result<(), LoadError> {
-        let manner = (self.manner, skipped);
-        devices::follow(&generation.programs, uplinks, pods, manner, &self.pins)
+    ) -> Result<Vec<LoadError>, LoadError> {
+        let ends = devices::Ends::read(uplinks, pods, self.manner.xdp);
+        let loaded = if ends.any_bare() { bare::load(generation, &self.pins) } else { Ok(()) };
+        let mut unserved: Vec<_> = loaded.err().into_iter().collect();
+        let programs = &generation.programs;
+        unserved.extend(devices::follow(programs, &ends, (self.manner, skipped), &self.pins)?);
+        if !ends.any_bare() {
+            bare::forget(generation, &self.pins)?;
+        }
+        Ok(unserved)
     }
 
     /// The hook of a generation that does not run for processes of the cgroup, if there is
@@ -234,8 +254,8 @@ impl Loader {
 
     fn make(
         &self,
-        fates: &[Fate],
-        globals: &Globals,
+        fates: Vec<Fate>,
+        globals: Globals,
         build_id: &str,
         outcome: Outcome,
     ) -> Result<Generation, LoadError> {
@@ -250,12 +270,13 @@ impl Loader {
 
     fn make_in_place(
         &self,
-        fates: &[Fate],
-        globals: &Globals,
+        fates: Vec<Fate>,
+        globals: Globals,
         build_id: &str,
         outcome: Outcome,
     ) -> Result<Generation, LoadError> {
-        let mut ebpf = object::load(fates, globals, |fate| self.place(fate, Stage::Building))?;
+        let place = |fate: &Fate| self.place(fate, Stage::Building);
+        let mut ebpf = object::load(&fates, &globals, place)?;
         let mut maps = Maps::open(|name| {
             let made = self.pins.map(Stage::Building, name);
             if made.exists() { made } else { self.pins.latest_map(name) }
@@ -264,12 +285,18 @@ impl Loader {
         if fates.iter().any(|fate| fate.origin == Origin::Grown) {
             carry::tables(&self.pins, &mut maps)?;
         }
-        let programs = object::load_programs(&mut ebpf, &self.pins)?;
+        let building = Stage::Building;
+        let mut programs = object::load_programs(&mut ebpf, object::usual(), &self.pins, building)?;
+        let origin = bare::Origin { fates, globals };
+        if bare::are_pinned(&self.pins) {
+            programs.extend(origin.load(place, &self.pins, building)?);
+        }
         self.pins.set_build_id(build_id)?;
         self.pins.complete()?;
-        let fresh = fates.iter().filter(|fate| fate.origin == Origin::Fresh);
+        let fresh = origin.fates.iter().filter(|fate| fate.origin == Origin::Fresh);
         let fresh = fresh.map(|fate| fate.name).collect();
-        Ok(Generation { maps, capacities: capacities(fates), outcome, fresh, programs })
+        let capacities = capacities(&origin.fates);
+        Ok(Generation { maps, capacities, outcome, fresh, programs, origin })
     }
 
     fn open(&self, fates: &[Fate]) -> Result<Maps, LoadError> {
@@ -417,6 +444,9 @@ fn find(path: &Path) -> Found {
         Err(_) => Found::Junk,
     }
 }
+
+/// Bytes of an Ethernet header without tags.
+const ETHERNET_LEN: u64 = 14;
 
 fn sockets_mask(fates: &[Fate]) -> u64 {
     u64::from(entries(fates, maps::SOCKETS).saturating_sub(1))

@@ -16,8 +16,8 @@ use lb_common::namespace::NamespaceLayout;
 use super::{
     error::{LoadError, file},
     fate::Fate,
-    links::{HOOKS, Hook},
-    pins::{Pins, Stage},
+    links::{HOOKS, Hook, Place},
+    pins::{self, Pins, Stage},
 };
 use crate::{datapath::syscall, fnv::fnv1a};
 
@@ -42,17 +42,20 @@ pub(super) struct Globals {
     pub(super) has_set_retval: u64,
     /// 1 if the kernel has bpf_skc_to_mptcp_sock (Linux 5.19).
     pub(super) has_mptcp: u64,
+    /// Bytes before the IP header of packets at devices.
+    pub(super) network: u64,
     /// Where namespaces keep their addresses; all 0 if that is not known.
     pub(super) namespace: NamespaceLayout,
 }
 
 impl Globals {
-    fn named(&self) -> [(&'static str, &u64); 4] {
+    fn named(&self) -> [(&'static str, &u64); 5] {
         [
             ("HOST_NETNS", &self.host_netns),
             ("SOCKETS_MASK", &self.sockets_mask),
             ("HAS_SET_RETVAL", &self.has_set_retval),
             ("HAS_MPTCP", &self.has_mptcp),
+            ("NETWORK", &self.network),
         ]
     }
 }
@@ -90,11 +93,16 @@ pub(super) fn load(
     loader.load(OBJECT).map_err(|source| LoadError::Object { source })
 }
 
-/// Passes the programs through the verifier and pins them below `building`.
-pub(super) fn load_programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<Vec<Program>, LoadError> {
-    let programs = HOOKS.iter().map(|hook| {
+/// Passes the programs of some hooks through the verifier and pins them at a stage.
+pub(super) fn load_programs(
+    ebpf: &mut Ebpf,
+    hooks: impl Iterator<Item = &'static Hook>,
+    pins: &Pins,
+    stage: Stage,
+) -> Result<Vec<Program>, LoadError> {
+    let programs = hooks.map(|hook| {
         let name = hook.name;
-        let program = ebpf.program_mut(name).ok_or(LoadError::NoProgram { program: name })?;
+        let program = ebpf.program_mut(hook.entry).ok_or(LoadError::NoProgram { program: name })?;
         let mut loaded = || -> Result<OwnedFd, ProgramError> {
             match program {
                 Loaded::CgroupSockAddr(program) => program.load()?,
@@ -109,20 +117,34 @@ pub(super) fn load_programs(ebpf: &mut Ebpf, pins: &Pins) -> Result<Vec<Program>
             tracing::debug!(program = name, %answer, "the verifier's log");
             LoadError::Program { program: name, answer }
         })?;
-        let path = pins.program(Stage::Building, name);
+        let path = pins.program(stage, name);
+        pins::remove(&path)?;
         syscall::object_pin(&fd, &path).map_err(file("pin", path))?;
         describe(hook, fd)
     });
     programs.collect()
 }
 
-/// Opens the pinned programs of a stage; `None` if one is missing or something else.
+/// Opens the pinned programs of a stage; `None` if one is missing or something else. Those for
+/// devices without Ethernet headers may be missing.
 pub(super) fn open_programs(pins: &Pins, stage: Stage) -> Option<Vec<Program>> {
-    let programs = HOOKS.iter().map(|hook| {
+    let open = |hook: &'static Hook| {
         let fd = syscall::object_get(&pins.program(stage, hook.name)).ok()?;
         describe(hook, fd).ok()
-    });
-    programs.collect()
+    };
+    let mut programs: Vec<_> = usual().map(open).collect::<Option<_>>()?;
+    programs.extend(bare().map(open).collect::<Option<Vec<_>>>().into_iter().flatten());
+    Some(programs)
+}
+
+/// The hooks whose programs are always loaded.
+pub(super) fn usual() -> impl Iterator<Item = &'static Hook> {
+    HOOKS.iter().filter(|hook| hook.place != Place::Bare)
+}
+
+/// Those of devices without Ethernet headers.
+pub(super) fn bare() -> impl Iterator<Item = &'static Hook> {
+    HOOKS.iter().filter(|hook| hook.place == Place::Bare)
 }
 
 fn describe(hook: &'static Hook, fd: OwnedFd) -> Result<Program, LoadError> {

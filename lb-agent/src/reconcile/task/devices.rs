@@ -22,8 +22,8 @@ pub(super) struct Follower {
     ends: Ends,
     /// What was tried last.
     known: Option<(Uplinks, Places)>,
-    /// What was wrong then.
-    unserved: Option<String>,
+    /// What was wrong then, a line for each device.
+    unserved: Vec<String>,
     /// Whether to look again.
     unsure: bool,
     /// Where XDP is left out, as it was last told; `None` before the first time.
@@ -32,7 +32,7 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) const fn new(ends: Ends) -> Self {
-        Self { ends, known: None, unserved: None, unsure: false, skipped: None }
+        Self { ends, known: None, unserved: Vec::new(), unsure: false, skipped: None }
     }
 
     /// Has the next [`Follower::follow`] look again.
@@ -52,7 +52,10 @@ impl Follower {
             (reports.skipped)(skipped);
             self.skipped = Some(skipped.to_vec());
         }
-        let outcome = self.known.as_ref().map(|_| self.unserved.clone().map_or(Ok(()), Err));
+        let outcome = self.known.as_ref().map(|_| match &*self.unserved {
+            [] => Ok(()),
+            unserved => Err(unserved.join("; ")),
+        });
         let known = reports.pulse.borrow().devices.clone();
         if outcome == known {
             return false;
@@ -98,16 +101,17 @@ impl Follower {
             return;
         }
         let before = self.known.as_ref().map(|(_, places)| &places.namespaces);
-        let unserved = serve(datapath, &now, before).err();
-        match &unserved {
-            Some(error) if self.unserved != unserved => {
-                tracing::error!(
-                    error,
-                    "not every device serves clients outside as it should; trying again"
-                );
+        let unserved = serve(datapath, &now, before).unwrap_or_else(|error| vec![error]);
+        if unserved.is_empty() {
+            if is_new || !self.unserved.is_empty() {
+                tell(&now);
             }
-            None if is_new || self.unserved.is_some() => tell(&now),
-            Some(_) | None => {}
+        } else if self.unserved != unserved {
+            let error = unserved.join("; ");
+            tracing::error!(
+                error,
+                "not every device serves clients outside as it should; trying again"
+            );
         }
         (self.known, self.unserved, self.unsure) = (Some(now), unserved, false);
     }
@@ -126,12 +130,12 @@ impl Follower {
 }
 
 /// A namespace is left alone after its device is served, and its device let go after that is
-/// over: nobody's first packet is lost.
+/// over: nobody's first packet is lost. Why some devices are not served, if any are not.
 fn serve<D: Datapath>(
     datapath: &mut D,
     (uplinks, places): &(Uplinks, Places),
     before: Option<&BTreeSet<u64>>,
-) -> Result<(), String> {
+) -> Result<Vec<String>, String> {
     let Uplinks { devices, v4, v6, .. } = uplinks;
     if let Some(before) = before {
         let kept = before.intersection(&places.namespaces).copied().collect();
@@ -139,8 +143,11 @@ fn serve<D: Datapath>(
     }
     let pods = places.devices.keys().copied().collect();
     datapath.set_pod_devices(&pods).map_err(|error| chain(&error))?;
-    datapath.set_devices(devices, &places.devices, (*v4, *v6)).map_err(|error| chain(&error))?;
-    datapath.set_bypass(&places.namespaces).map_err(|error| chain(&error))
+    let unserved = datapath
+        .set_devices(devices, &places.devices, (*v4, *v6))
+        .map_err(|error| chain(&error))?;
+    datapath.set_bypass(&places.namespaces).map_err(|error| chain(&error))?;
+    Ok(unserved.iter().map(|error| chain(error)).collect())
 }
 
 fn tell((uplinks, places): &(Uplinks, Places)) {

@@ -64,7 +64,7 @@ impl Datapath for Shared {
         uplinks: &Devices,
         pods: &Devices,
         own: Own,
-    ) -> Result<(), LoadError> {
+    ) -> Result<Vec<LoadError>, LoadError> {
         self.lock().set_devices(uplinks, pods, own)
     }
 

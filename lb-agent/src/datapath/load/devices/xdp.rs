@@ -8,7 +8,7 @@ use std::io;
 
 use super::{Failure, failed, is_gone, pin, pin_name};
 use crate::datapath::{
-    device::{Device, XdpMode},
+    device::{Begins, Device, XdpMode},
     load::{links, object::Program, pins::Pins},
     syscall::{self, LinkTarget},
 };
@@ -31,6 +31,7 @@ impl XdpChoice {
     fn omits(self, device: &Device) -> Option<Omission> {
         match self {
             Self::Off => Some(Omission::Unasked),
+            Self::Auto | Self::Native if device.begins != Begins::Ethernet => Some(Omission::Bare),
             Self::Auto => (device.kind == VETH).then_some(Omission::Lossy),
             Self::Native => None,
         }
@@ -42,6 +43,8 @@ impl XdpChoice {
 pub(super) enum Omission {
     /// Nobody asked for it.
     Unasked,
+    /// Its packets have no Ethernet header.
+    Bare,
     /// The device may lose what is sent back.
     Lossy,
     /// Its driver cannot.
@@ -57,6 +60,7 @@ impl Omission {
     pub(super) const fn text(self) -> Option<&'static str> {
         match self {
             Self::Unasked => None,
+            Self::Bare => Some("its packets have no Ethernet header to be sent back with"),
             Self::Lossy => Some("what a veth device sends back may be lost"),
             Self::Incapable => Some(INCAPABLE),
             Self::Taken => Some(TAKEN),
@@ -77,15 +81,15 @@ impl Omission {
 pub(super) fn attach(
     program: &Program,
     index: u32,
+    device: &Device,
     choice: XdpChoice,
     pins: &Pins,
 ) -> Result<Option<Omission>, Failure> {
     let path = pins.link(&pin_name(program.hook.name, index));
-    let device = Device::read(index).map_err(failed)?;
     let link = syscall::object_get(&path).ok();
     let found = link.as_ref().and_then(|link| syscall::describe_link(link).ok());
     let found = found.filter(|found| found.target == LinkTarget::Xdp { index });
-    let omission = choice.omits(&device);
+    let omission = choice.omits(device);
     let runs = device.xdp.filter(|(id, _)| found.is_some_and(|found| found.program == *id));
     match (runs, &link) {
         (Some((id, XdpMode::Native)), Some(link)) if omission.is_none() => {
