@@ -172,15 +172,19 @@ fn serve(segment: &mut Segment) -> u32 {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a folded sum has 16 bits")]
 fn sum(segment: &Segment, len: u16) -> Be16 {
-    let [a, b] = segment.source_address;
-    let [c, d] = segment.destination_address;
-    let [e, f] = segment.sequence;
-    let [g, h] = segment.acknowledgement;
-    let ends = [segment.source, segment.destination, e, f, g, h];
-    let rest =
-        [segment.kind, segment.window, Be16::from_host(u16::from(TCP)), Be16::from_host(len)];
-    let mut sum = u32::from(a) + u32::from(b) + u32::from(c) + u32::from(d);
-    for word in ends.into_iter().chain(rest) {
+    let mut sum = 0;
+    for word in segment.source_address.into_iter().chain(segment.destination_address) {
+        sum += u32::from(word);
+    }
+    let rest = [
+        segment.source,
+        segment.destination,
+        segment.kind,
+        segment.window,
+        Be16::from_host(u16::from(TCP)),
+        Be16::from_host(len),
+    ];
+    for word in segment.sequence.into_iter().chain(segment.acknowledgement).chain(rest) {
         sum += u32::from(word.to_wire());
     }
     let folded = (sum & 0xffff) + (sum >> 16);
