@@ -48,5 +48,37 @@ fn a_link_that_changes_its_size_is_followed_by_known_flows() {
     }
 }
 
+/// TRP-12: a route's own limit counts as its device's does, for a flow's first packet and for those
+/// of known ones.
+#[test]
+fn what_is_too_big_for_a_route_is_told_so() {
+    let node = Node::new(&world::ports());
+    for flow in flows() {
+        let (mut request, _) = flow.known_to(&node);
+        let to_pods = if flow.is_ipv4() {
+            "10.2.0.0/16 via 192.0.2.2"
+        } else {
+            "fd00:10:2::/48 via fd00:192::2"
+        };
+        let limit = |mtu: &str| node.ip(&format!("route change {to_pods} {mtu}"));
+        request.payload = vec![7; 1350];
+        let bytes = request.bytes();
+        let followed = |counter, is_told: &dyn Fn(&[u8]) -> bool| {
+            let start = Instant::now();
+            loop {
+                let ran = node.run(Hook::Ingress, &bytes);
+                if ran.counted.contains_key(&counter) && is_told(&ran.bytes) {
+                    return;
+                }
+                assert!(start.elapsed() < MEMORY, "{request:?}: {:?}", ran.counted);
+            }
+        };
+        limit("mtu lock 1290");
+        followed(Counter::TooBig, &|answer| answer == request.error(Said::TooBig(1290)));
+        limit("");
+        followed(Counter::FlowForward, &|_| true);
+    }
+}
+
 /// How long a way may be remembered, and a little more for a busy machine.
 const MEMORY: Duration = Duration::from_millis(400);

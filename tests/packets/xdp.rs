@@ -177,6 +177,11 @@ pub(crate) struct Dialled {
 }
 
 impl Dialled {
+    /// Whether it is of IPv4.
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.from.is_ipv4()
+    }
+
     /// Opens the flow, so that the next packets of it change nothing: such a one, and a reply.
     pub(crate) fn known_to(&self, node: &Node) -> (Frame, Frame) {
         let [first, answer, next] = self.transport;

@@ -56,7 +56,7 @@ pub(super) fn begin(packet: &Packet) -> i32 {
         return TARGET;
     }
     if !maps::backend_flags(entry.backend).contains(BackendFlags::LOCAL) {
-        match way(packet.bytes, &entry.to) {
+        match way(packet, &entry.to) {
             Ok(_) => {
                 remember(packet, &mut entry);
                 return DIRECT;
@@ -84,13 +84,13 @@ pub(super) fn send(packet: &Packet, reason: Counter) -> i32 {
     let Some(to) = maps::take_up::<FlowKey>() else {
         return drop(Counter::DroppedRewrite);
     };
-    let lost = match way(packet.bytes, &to) {
+    let lost = match way(packet, &to) {
         Ok(hop) => {
             if age(packet).is_none() {
                 return drop(Counter::DroppedRewrite);
             }
             maps::count(reason);
-            return hop.send();
+            return hop.send(packet.bytes);
         }
         Err(NoWay::TooBig(mtu)) => return too_big(mtu),
         Err(NoWay::Back) => Counter::DroppedBounced,
@@ -117,12 +117,13 @@ fn remember(packet: &Packet, entry: &mut FlowEntry) {
 /// there, at the device that the packet came in by. At other devices, tunnels among them, no
 /// program may wait for it, and what came from a neighbour is not given back to it.
 #[inline(always)]
-fn way(bytes: Bytes, to: &FlowKey) -> Result<NextHop, NoWay> {
+fn way(packet: &Packet, to: &FlowKey) -> Result<NextHop, NoWay> {
     if network() == 0 {
         // Nothing tells who at the other end sent it.
         return Err(NoWay::Elsewhere);
     }
-    match bytes.next_hop(to) {
+    let bytes = packet.bytes;
+    match bytes.next_hop(to, packet.sent_len()) {
         Ok(hop) if is_sender(hop, bytes) => Err(NoWay::Back),
         Ok(hop) if hop.device == bytes.device() && !is_at(hop, to.destination) => Ok(hop),
         Err(NoHop::TooBig(mtu)) => Err(NoWay::TooBig(mtu)),

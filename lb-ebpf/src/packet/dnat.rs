@@ -227,7 +227,7 @@ fn leads_to(key: &FlowKey, to: &FlowKey) -> bool {
 #[inline(always)]
 fn is_here(packet: &Packet, entry: &FlowEntry) -> bool {
     maps::backend_flags(entry.backend).contains(BackendFlags::LOCAL)
-        || matches!(packet.bytes.next_hop(&entry.to), Err(NoHop::Here))
+        || matches!(packet.bytes.next_hop(&entry.to, 1), Err(NoHop::Here))
 }
 
 /// What the client dialled.

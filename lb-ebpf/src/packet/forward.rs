@@ -54,7 +54,7 @@ fn send(packet: &Packet, reason: Counter) -> i32 {
     let Some(to) = maps::take_up() else {
         return drop(Counter::DroppedRewrite);
     };
-    let hop = match packet.bytes.next_hop(&to) {
+    let hop = match packet.bytes.next_hop(&to, packet.sent_len()) {
         Ok(hop) => hop,
         Err(NoHop::TooBig(mtu)) => return too_big(mtu),
         Err(NoHop::Here | NoHop::Closed) => return drop(Counter::DroppedNoRoute),

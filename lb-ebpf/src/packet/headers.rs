@@ -234,29 +234,20 @@ impl Bytes {
         (answer == 0).then_some(())
     }
 
-    /// Where a packet with this tuple goes from here.
+    /// Where a packet with this tuple goes from here that has so many bytes behind the Ethernet
+    /// header. The limit is the route's: that of its device, or its own, or what was learned of
+    /// the way.
     #[inline(always)]
-    pub(super) fn next_hop(self, to: &FlowKey) -> Result<NextHop, NoHop> {
-        let Some(query) = Query::new(&to.words(), self.device(), 0) else {
+    pub(super) fn next_hop(self, to: &FlowKey, len: u16) -> Result<NextHop, NoHop> {
+        let Some(query) = Query::new(&to.words(), self.device(), len) else {
             return Err(NoHop::Closed);
         };
         match query.ask(self.0.cast()) {
-            answer @ (FIB_SUCCESS | FIB_TOO_BIG) if self.is_too_big(answer, query.limit()) => {
-                Err(NoHop::TooBig(query.limit()))
-            }
-            FIB_SUCCESS | FIB_TOO_BIG | FIB_NO_NEIGHBOUR => Ok(query.next_hop()),
+            FIB_SUCCESS | FIB_NO_NEIGHBOUR => Ok(query.next_hop()),
             FIB_NOT_FORWARDED => Err(NoHop::Here),
+            FIB_TOO_BIG => Err(NoHop::TooBig(query.limit())),
             _ => Err(NoHop::Closed),
         }
-    }
-
-    /// Whether the next link does not take the packet. The kernel compares with its own limit
-    /// all bytes that are there, an Ethernet header that the next link does not have among
-    /// them, or without one that it adds.
-    #[inline(always)]
-    fn is_too_big(self, answer: i64, mtu: u16) -> bool {
-        let is_sure = network() != 0 && answer != FIB_TOO_BIG;
-        !is_sure && mtu != 0 && self.len() - network() > u32::from(mtu) && !self.is_gso()
     }
 
     /// Puts an empty Ethernet header before the IP header of a packet that has none: what is
@@ -271,7 +262,6 @@ impl Bytes {
     /// The way of a packet with this tuple, as far as the kernel knows it.
     #[inline(always)]
     pub(super) fn way(self, to: &FlowWords) -> Option<Way> {
-        // A length has it tell the route's limit, not the device's.
         let query = Query::new(to, self.device(), 1)?;
         let answer = query.ask(self.0.cast());
         Some(query.way(self.device(), answer))
@@ -333,7 +323,7 @@ impl Frame {
     /// The way of a packet with this tuple, as far as the kernel knows it.
     #[inline(always)]
     pub(super) fn way(self, to: &FlowWords) -> Option<Way> {
-        let query = Query::new(to, self.device(), 0)?;
+        let query = Query::new(to, self.device(), 1)?;
         let answer = query.ask(self.0.cast());
         Some(query.way(self.device(), answer))
     }
@@ -381,8 +371,9 @@ impl NextHop {
 }
 
 impl Query {
-    /// For the route of a tuple that came in by a device, for a packet of so many bytes; 0 for
-    /// the one that the program has.
+    /// For the route of a tuple that came in by a device, for a packet of so many bytes behind the
+    /// Ethernet header; not 0, for which the kernel would compare with the device's limit alone,
+    /// and with bytes of other headers.
     #[inline(always)]
     fn new(to: &FlowWords, device: u32, len: u16) -> Option<Self> {
         let words = maps::paper()?;

@@ -121,6 +121,28 @@ impl Packet {
     pub(super) fn is_error(&self) -> bool {
         matches!(self.key.protocol, Protocol::ICMP | Protocol::ICMPV6)
     }
+
+    /// Bytes of the IP packet; of a train, those of the largest packet that it is cut into.
+    #[inline(always)]
+    pub(super) fn sent_len(&self) -> u16 {
+        let cut_len = self.bytes.cut_len();
+        let end = if cut_len == 0 {
+            self.bytes.len()
+        } else {
+            self.transport + self.transport_len() + cut_len
+        };
+        u16::try_from(end.saturating_sub(network())).unwrap_or(u16::MAX)
+    }
+
+    /// Bytes of the transport header of a segment or datagram.
+    #[inline(always)]
+    fn transport_len(&self) -> u32 {
+        if self.key.protocol != Protocol::TCP {
+            return UDP_LEN;
+        }
+        let offset = self.bytes.load::<u8>(self.transport + TCP_OFFSET).unwrap_or_default();
+        u32::from(offset >> 4) * 4
+    }
 }
 
 /// The reason that a number stands for.
@@ -365,6 +387,8 @@ pub(super) const IPV6_LEN: u32 = 40;
 pub(super) const TCP_LEN: u32 = 20;
 /// A UDP header.
 pub(super) const UDP_LEN: u32 = 8;
+/// Where a segment says how long its header is.
+const TCP_OFFSET: u32 = 12;
 /// SCTP's common header and the head of a chunk.
 const SCTP_LEN: u32 = 16;
 
