@@ -23,6 +23,7 @@ const KEYS: [(&str, &[&str]); 6] = [
             "outside",
             "policy",
             "algorithm",
+            "forwarding",
             "affinity_secs",
             "source_ranges",
             "index",

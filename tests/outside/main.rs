@@ -18,6 +18,7 @@ mod explain;
 mod failover;
 mod firewall;
 mod flood;
+mod kinds;
 mod monitor;
 mod narrow;
 mod offloads;
