@@ -23,9 +23,13 @@ fn trp_12_a_bridge_and_a_macvlan_device_above_the_uplink_are_served() {
     bed.node(1).netns.set_sysctls(&[("ipv4/conf/all/arp_ignore", "1")]).unwrap();
     for Device { name, make, below } in DEVICES {
         let node = bed.node(1);
-        make.iter().for_each(|line| node.ip(line).unwrap());
+        for line in make {
+            node.ip(line).unwrap();
+        }
         give_addresses(&bed, name);
-        below.iter().for_each(|line| node.ip(line).unwrap());
+        for line in below {
+            node.ip(line).unwrap();
+        }
         lead_through(&bed, name);
         at_devices(&bed.served, &[name]);
         for (way, family) in

@@ -45,8 +45,8 @@ pub(super) struct Args {
     target: Target,
     /// Who dials: "host" for a process on the node, "pod" for one in a pod of the node, "outside"
     /// for a client outside; or an address, of a pod, a socket or a client outside, with a port
-    /// (192.0.2.7:40000, [2001:db8::7]:40000) if one connection is meant. What an address is
-    /// follows from this node's route to it
+    /// (192.0.2.7:40000, IPv6 in brackets) if one connection is meant. What an address is follows
+    /// from this node's route to it
     #[arg(long, value_name = "WHO", default_value = "host")]
     from: From,
     #[command(flatten)]
