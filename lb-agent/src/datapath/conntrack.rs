@@ -38,7 +38,7 @@ impl Conntrack {
     /// ctnetlink translates nothing that it could be asked for.
     pub fn translated(&mut self, source: End, destination: End) -> Option<End> {
         let mut found = None;
-        let question = Question { source, destination };
+        let question = Question::new(source, destination);
         // Its one answer ends what the kernel says, unless an acknowledgement is asked for too.
         let asked = self.0.ask(question, NLM_F_ACK, |Answer(body): Answer| {
             found = found.or_else(|| replier(&body));
@@ -47,23 +47,20 @@ impl Conntrack {
     }
 }
 
-/// IPCTNL_MSG_CT_GET for a UDP flow, by what its first packet had.
-struct Question {
-    source: End,
-    destination: End,
-}
+/// IPCTNL_MSG_CT_GET for a UDP flow, by what its first packet had: `struct nfgenmsg` and the tuple.
+struct Question(Vec<u8>);
 
 impl Question {
-    /// `struct nfgenmsg` and the tuple.
-    fn body(&self) -> Vec<u8> {
-        let (source, destination) = (self.source.0.to_ip(), self.destination.0.to_ip());
-        let family = if source.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let [from, to] = if source.is_ipv4() { V4 } else { V6 };
-        let addresses = [(from, bytes(source)), (to, bytes(destination))];
+    fn new(source: End, destination: End) -> Self {
+        let (source_address, destination_address) = (source.0.to_ip(), destination.0.to_ip());
+        let is_v4 = source_address.is_ipv4();
+        let family = if is_v4 { libc::AF_INET } else { libc::AF_INET6 };
+        let [from, to] = if is_v4 { V4 } else { V6 };
+        let addresses = [(from, bytes(source_address)), (to, bytes(destination_address))];
         let ports = [
             (CTA_PROTO_NUM, vec![Protocol::UDP.number]),
-            (CTA_PROTO_SRC_PORT, self.source.1.to_host().to_be_bytes().to_vec()),
-            (CTA_PROTO_DST_PORT, self.destination.1.to_host().to_be_bytes().to_vec()),
+            (CTA_PROTO_SRC_PORT, source.1.bytes.to_vec()),
+            (CTA_PROTO_DST_PORT, destination.1.bytes.to_vec()),
         ];
         let tuple = [
             (CTA_TUPLE_IP | NLA_F_NESTED, attributes(addresses)),
@@ -71,7 +68,7 @@ impl Question {
         ];
         let mut body = vec![u8::try_from(family).unwrap_or_default(), 0, 0, 0];
         body.extend(attributes([(CTA_TUPLE_ORIG | NLA_F_NESTED, attributes(tuple))]));
-        body
+        Self(body)
     }
 }
 
@@ -81,11 +78,11 @@ impl NetlinkSerializable for Question {
     }
 
     fn buffer_len(&self) -> usize {
-        self.body().len()
+        self.0.len()
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
-        buffer.copy_from_slice(&self.body());
+        buffer.copy_from_slice(&self.0);
     }
 }
 
@@ -109,7 +106,7 @@ fn replier(connection: &[u8]) -> Option<End> {
     let [v4_source, v6_source] = [V4[0], V6[0]].map(|kind| attribute(addresses, kind));
     let address = v4_source.and_then(v4).or_else(|| v6_source.and_then(v6))?;
     let port = attribute(attribute(tuple, CTA_TUPLE_PROTO)?, CTA_PROTO_SRC_PORT)?;
-    Some((address, Be16::from_host(u16::from_be_bytes(port.try_into().ok()?))))
+    Some((address, Be16 { bytes: port.try_into().ok()? }))
 }
 
 /// Attributes, one after the other.
@@ -156,7 +153,7 @@ mod tests {
     fn who_replies_is_read_from_the_second_tuple() {
         let client = (Addr::from(Ipv4Addr::new(10, 0, 0, 2)), Be16::from_host(5353));
         let pod = (Addr::from(Ipv4Addr::new(10, 1, 0, 9)), Be16::from_host(8053));
-        let mut body = Question { source: pod, destination: client }.body();
+        let mut body = Question::new(pod, client).0;
         let head: Vec<u8> = body.drain(..HEAD).collect();
         assert_eq!(head[0], 2, "AF_INET");
         body[2] = CTA_TUPLE_REPLY.to_ne_bytes()[0];
